@@ -1,0 +1,279 @@
+//! Listing globs: what matches, and what could not be listed. A listing that fails is a fault, never an empty directory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use globset::{GlobBuilder, GlobMatcher};
+
+/// The globs of one source, compiled.
+#[derive(Clone, Debug)]
+pub struct Globs {
+    patterns: Vec<Vec<Part>>,
+    exclude_names: Vec<GlobMatcher>,
+    exclude_paths: Vec<GlobMatcher>,
+}
+
+/// One component of a pattern.
+#[derive(Clone, Debug)]
+enum Part {
+    Literal(PathBuf),
+    Wild(GlobMatcher),
+    /// `**`: any number of directories, none included.
+    Deep,
+}
+
+/// A glob that cannot be understood.
+#[derive(Debug, thiserror::Error)]
+#[error("glob {pattern:?}: {reason}")]
+pub struct GlobError {
+    pattern: String,
+    reason: String,
+}
+
+/// What a listing found.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Regular files that match, each once.
+    pub files: BTreeMap<PathBuf, std::fs::Metadata>,
+    /// Directories that were listed whole: a file of theirs that is not in `files` is not there.
+    pub directories: BTreeSet<PathBuf>,
+    /// Directories and files that could not be looked at.
+    pub faults: Vec<(PathBuf, io::Error)>,
+}
+
+fn compile(pattern: &str) -> Result<GlobMatcher, GlobError> {
+    GlobBuilder::new(pattern).literal_separator(true).build().map(|glob| glob.compile_matcher()).map_err(|error| GlobError {
+        pattern: pattern.to_owned(),
+        reason: error.kind().to_string(),
+    })
+}
+
+fn is_wild(text: &str) -> bool {
+    text.contains(['*', '?', '[', '{'])
+}
+
+impl Globs {
+    /// Compiles a source's `paths` and `exclude`. Relative globs are taken from the current directory.
+    ///
+    /// # Errors
+    /// The first glob that cannot be understood.
+    pub fn compile(paths: &[String], exclude: &[String]) -> Result<Self, GlobError> {
+        let mut patterns = Vec::new();
+        for pattern in paths {
+            let absolute = std::path::absolute(pattern)
+                .map_err(|error| GlobError { pattern: pattern.clone(), reason: error.to_string() })?;
+            let mut parts = Vec::new();
+            for component in absolute.components() {
+                match component {
+                    Component::Normal(text) if text == OsStr::new("**") => parts.push(Part::Deep),
+                    Component::Normal(text) => match text.to_str() {
+                        Some(text) if is_wild(text) => parts.push(Part::Wild(compile(text)?)),
+                        _ => parts.push(Part::Literal(PathBuf::from(text))),
+                    },
+                    other => parts.push(Part::Literal(PathBuf::from(other.as_os_str()))),
+                }
+            }
+            patterns.push(parts);
+        }
+        let (mut exclude_names, mut exclude_paths) = (Vec::new(), Vec::new());
+        for pattern in exclude {
+            let kind = if pattern.contains('/') { &mut exclude_paths } else { &mut exclude_names };
+            kind.push(compile(pattern)?);
+        }
+        Ok(Self { patterns, exclude_names, exclude_paths })
+    }
+
+    /// Whether `path` matches, by name alone.
+    #[must_use]
+    pub fn matches(&self, path: &Path) -> bool {
+        let parts: Vec<&OsStr> = path.components().map(Component::as_os_str).collect();
+        !self.is_excluded(path) && self.patterns.iter().any(|pattern| matches_parts(pattern, &parts))
+    }
+
+    fn is_excluded(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default();
+        self.exclude_names.iter().any(|glob| glob.is_match(name)) || self.exclude_paths.iter().any(|glob| glob.is_match(path))
+    }
+
+    /// Lists all files that match now.
+    #[must_use]
+    pub fn list(&self) -> Listing {
+        let mut listing = Listing::default();
+        for pattern in &self.patterns {
+            self.walk(PathBuf::new(), pattern, &mut listing);
+        }
+        listing
+    }
+
+    fn walk(&self, at: PathBuf, parts: &[Part], listing: &mut Listing) {
+        let Some((part, rest)) = parts.split_first() else {
+            self.found(at, listing);
+            return;
+        };
+        match part {
+            Part::Literal(name) => {
+                let next = at.join(name);
+                if rest.is_empty() {
+                    self.literal_file(next, listing);
+                } else {
+                    self.walk(next, rest, listing);
+                }
+            }
+            Part::Wild(glob) => {
+                for name in entries(&at, listing) {
+                    if glob.is_match(Path::new(&name)) && visible(glob, &name) {
+                        self.walk_into(at.join(&name), rest, listing);
+                    }
+                }
+            }
+            Part::Deep => {
+                self.walk(at.clone(), rest, listing);
+                for name in entries(&at, listing) {
+                    let next = at.join(&name);
+                    // Links to directories are not followed under `**`: they could lead in circles.
+                    let is_directory = next.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+                    if is_directory && !name.as_bytes().starts_with(b".") {
+                        self.walk(next, parts, listing);
+                    }
+                }
+            }
+        }
+    }
+
+    fn walk_into(&self, next: PathBuf, rest: &[Part], listing: &mut Listing) {
+        if rest.is_empty() {
+            self.found(next, listing);
+        } else if next.is_dir() {
+            self.walk(next, rest, listing);
+        }
+    }
+
+    /// A file named without a wildcard: its directory need not be readable, only searchable.
+    fn literal_file(&self, path: PathBuf, listing: &mut Listing) {
+        if let Some(parent) = path.parent()
+            && parent.is_dir()
+        {
+            listing.directories.insert(parent.to_owned());
+        }
+        self.found(path, listing);
+    }
+
+    fn found(&self, path: PathBuf, listing: &mut Listing) {
+        if self.is_excluded(&path) {
+            return;
+        }
+        match std::fs::metadata(&path) {
+            Ok(meta) if meta.is_file() => {
+                listing.files.insert(path, meta);
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => listing.faults.push((path, error)),
+        }
+    }
+}
+
+/// `*` does not match a name that starts with a dot: writers put unfinished files there.
+fn visible(glob: &GlobMatcher, name: &OsStr) -> bool {
+    !name.as_bytes().starts_with(b".") || glob.glob().glob().starts_with('.')
+}
+
+fn entries(directory: &Path, listing: &mut Listing) -> Vec<std::ffi::OsString> {
+    let read = std::fs::read_dir(directory).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
+    match read {
+        Ok(names) => {
+            listing.directories.insert(directory.to_owned());
+            names
+        }
+        Err(error) => {
+            listing.faults.push((directory.to_owned(), error));
+            Vec::new()
+        }
+    }
+}
+
+fn matches_parts(pattern: &[Part], path: &[&OsStr]) -> bool {
+    match (pattern.split_first(), path.split_first()) {
+        (None, None) => true,
+        (Some((Part::Deep, rest)), _) => {
+            matches_parts(rest, path) || path.split_first().is_some_and(|(_, tail)| matches_parts(pattern, tail))
+        }
+        (Some((Part::Literal(name), rest)), Some((first, tail))) => name.as_os_str() == *first && matches_parts(rest, tail),
+        (Some((Part::Wild(glob), rest)), Some((first, tail))) => {
+            glob.is_match(Path::new(first)) && visible(glob, first) && matches_parts(rest, tail)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    fn tree(files: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "x\n").unwrap();
+        }
+        dir
+    }
+
+    fn check(files: &[&str], paths: &[&str], exclude: &[&str], expected: &[&str]) {
+        let dir = tree(files);
+        let absolute: Vec<String> = paths.iter().map(|p| dir.path().join(p).to_str().unwrap().to_owned()).collect();
+        let exclude: Vec<String> = exclude.iter().map(|&p| p.to_owned()).collect();
+        let globs = Globs::compile(&absolute, &exclude).unwrap();
+        let listing = globs.list();
+        let found: Vec<&str> =
+            listing.files.keys().map(|path| path.strip_prefix(dir.path()).unwrap().to_str().unwrap()).collect();
+        assert_eq!(found, expected, "{paths:?}");
+        assert!(listing.files.keys().all(|path| globs.matches(path)), "matching by name agrees with listing");
+    }
+
+    #[test]
+    fn globs_find_what_people_expect() {
+        let files = ["a.log", "a.log.1", "b.txt", ".hidden.log", "x/a.log", "x/y/a.log", "x/.tmp/a.log"];
+        check(&files, &["a.log*"], &[], &["a.log", "a.log.1"]);
+        check(&files, &["*"], &[], &["a.log", "a.log.1", "b.txt"]);
+        check(&files, &["*.log", "a.*"], &["*.1"], &["a.log"]);
+        check(&files, &["**/*.log"], &[], &["a.log", "x/a.log", "x/y/a.log"]);
+        check(&files, &["*/a.log"], &[], &["x/a.log"]);
+        check(&files, &["**/*.log"], &["**/y/*"], &["a.log", "x/a.log"]);
+        check(&files, &["{a,b}.{log,txt}"], &[], &["a.log", "b.txt"]);
+        check(&files, &["missing/a.log"], &[], &[]);
+        check(&files, &[".hid*"], &[], &[".hidden.log"]);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_listed_is_a_fault_not_an_empty_one() {
+        let dir = tree(&["logs/a.log"]);
+        let pattern = dir.path().join("gone/*.log").to_str().unwrap().to_owned();
+        let listing = Globs::compile(&[pattern], &[]).unwrap().list();
+        assert!(listing.files.is_empty());
+        assert_eq!(listing.faults.len(), 1);
+        assert!(listing.directories.is_empty());
+    }
+
+    #[test]
+    fn names_that_are_not_utf8_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = std::ffi::OsString::from_vec(b"caf\xe9.log".to_vec());
+        std::fs::write(dir.path().join(&name), "x\n").unwrap();
+        let pattern = dir.path().join("*.log").to_str().unwrap().to_owned();
+        let listing = Globs::compile(&[pattern], &[]).unwrap().list();
+        assert_eq!(listing.files.keys().next().unwrap().file_name().unwrap(), name);
+    }
+
+    #[test]
+    fn a_bad_glob_is_named() {
+        let error = Globs::compile(&["/var/log/[a.log".to_owned()], &[]).unwrap_err();
+        assert!(error.to_string().contains("[a.log"), "{error}");
+    }
+}
