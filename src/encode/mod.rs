@@ -1,0 +1,328 @@
+//! A document as it is sent: one bulk item, an action line and a document line, appended to the body of a batch.
+//!
+//! What can be known when a source is configured is made then ([`Layout`]): the order of the leaves, the text between any
+//! two of them, fixed fields. What is left per line is to walk over the fields that are set and to copy their bytes. The
+//! item is written into a small buffer that stays in the processor's nearest cache, and from there to the body in one copy.
+//! Nothing is allocated per line once that buffer has grown, unless the line is a tree itself (JSON).
+//!
+//! Equal lines, documents and files give equal items.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use crate::config::{self, Format};
+use crate::json;
+use crate::keep::Keep;
+use crate::record::{Document, Field, FileId, LineId, RawLine, Tags, Value};
+
+mod index_name;
+mod layout;
+mod time;
+mod tree;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use index_name::{IndexPattern, IndexPatternError, IndexPatternErrorKind};
+pub use time::{TimeText, decide_time};
+
+use layout::{From, Leaves, Table};
+use writer::{BLOCK, Writer};
+
+/// Why a source's documents cannot be laid out as configured.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// A static field is an object where another field needs a value, or the other way round.
+    #[error("fields: {field:?} cannot stand beside the field {with:?}: one of them would have to be an object")]
+    Conflict {
+        /// The static field.
+        field: String,
+        /// The field it collides with.
+        with: String,
+    },
+    /// A static field that the daemon sets itself, and needs as it is.
+    #[error("fields: {field:?} is set by logweir itself and cannot be replaced")]
+    Reserved {
+        /// The field.
+        field: String,
+    },
+    /// A dotted name with nothing before, between or after its dots.
+    #[error("fields: {field:?} is not a dotted field name")]
+    NoPath {
+        /// The name.
+        field: String,
+    },
+    /// Tags that are not text.
+    #[error("fields: \"tags\" must be a text or a list of texts")]
+    Tags,
+    /// A field to keep that no document of this source has.
+    #[error("keep_fields: there is no field {field:?}; did you mean {nearest:?}?")]
+    UnknownKeep {
+        /// The name.
+        field: String,
+        /// The known name that looks most like it.
+        nearest: String,
+    },
+}
+
+/// The members of the `user_agent` object that enriching can add.
+const USER_AGENT_MEMBERS: [&str; 5] =
+    ["user_agent.name", "user_agent.version", "user_agent.os.name", "user_agent.os.version", "user_agent.device.name"];
+
+/// Fields that are there or not by configuration: their names are known to `keep_fields` either way.
+const OPTIONAL: [&str; 6] = [
+    "event.original",
+    "host.name",
+    "log.file.path",
+    "data_stream.type",
+    "data_stream.dataset",
+    "data_stream.namespace",
+];
+
+/// What is the same for all lines of a file.
+#[derive(Clone, Debug)]
+pub struct FileFields {
+    path: Box<[u8]>,
+    id: [u8; 18],
+}
+
+impl FileFields {
+    /// The fields of the file with this path and id; a path that is not UTF-8 is shown with U+FFFD.
+    #[must_use]
+    pub fn new(path: &Path, id: FileId) -> Self {
+        let mut text = Vec::new();
+        json::push_string(&mut text, path.as_os_str().as_bytes());
+        let mut quoted = [b'"'; 18];
+        quoted[1..17].copy_from_slice(id.to_string().as_bytes());
+        Self { path: text.into(), id: quoted }
+    }
+}
+
+/// A line on its way into a batch, with what the document cannot know.
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'a> {
+    /// The line.
+    pub line: RawLine<'a>,
+    /// Its id.
+    pub id: LineId,
+    /// Its file.
+    pub file: &'a FileFields,
+    /// Its `@timestamp` as [`decide_time`] has it, in nanoseconds since 1970.
+    pub time: i64,
+    /// The index it goes to, if not that of the whole request.
+    pub index: Option<&'a str>,
+}
+
+/// What encoding keeps from line to line; one a thread.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    writer: Writer,
+    time: TimeText,
+}
+
+/// How the documents of one source are laid out.
+#[derive(Debug)]
+pub struct Layout {
+    table: Table,
+    leaves: Leaves,
+    keep: Keep,
+    /// Which slots become leaves, and how far their bits are rotated to be the bits of ranks.
+    moves: Vec<(u64, u32)>,
+    /// Ranks that every document has, besides `@timestamp`.
+    always: u64,
+    /// The rank of `tags`, which is the last, if it is kept.
+    tags_rank: Option<usize>,
+    /// The source's own tags.
+    tags: Vec<String>,
+}
+
+impl Layout {
+    /// Lays out the documents of `source`.
+    ///
+    /// # Errors
+    /// If its static fields collide with others, or if it keeps fields that do not exist.
+    pub fn new(
+        source: &config::Source,
+        enrich: &config::Enrich,
+        elasticsearch: &config::Elasticsearch,
+        host: &str,
+    ) -> Result<Self, LayoutError> {
+        let (mut leaves, tags) = Leaves::of(source, enrich, elasticsearch, host)?;
+        // The keys of lines that are trees are anything.
+        if !matches!(source.format, Format::Json | Format::Auto) {
+            check_keep(&source.keep_fields, &leaves)?;
+        }
+        let keep = Keep::new(&source.keep_fields);
+        leaves.retain(&keep);
+        let table = Table::new(&leaves);
+        let mut moves: Vec<(u64, u32)> = Vec::new();
+        let mut always = 0;
+        let mut tags_rank = None;
+        for (rank, from) in table.filled.iter().enumerate() {
+            match from {
+                From::Slot(field) => {
+                    #[expect(clippy::cast_possible_truncation, reason = "both are below 64")]
+                    let rotate = (rank as u32).wrapping_sub(*field as u32) % 64;
+                    let bit = 1 << *field as u64;
+                    match moves.last_mut() {
+                        Some((mask, same)) if *same == rotate => *mask |= bit,
+                        _ => moves.push((bit, rotate)),
+                    }
+                }
+                From::Line | From::FilePath | From::FileId | From::Offset => always |= 1 << rank,
+                From::Tags => tags_rank = Some(rank),
+                From::Time => {}
+            }
+        }
+        Ok(Self { table, leaves, keep, moves, always, tags_rank, tags })
+    }
+
+    /// Which fields documents keep.
+    #[must_use]
+    pub fn keep(&self) -> &Keep {
+        &self.keep
+    }
+
+    /// Appends `item` with the fields of `doc` to `out`, and returns where in `out` the document line starts.
+    ///
+    /// Takes `doc.tree`, and adds to `doc.tags` what only encoding can see.
+    pub fn encode(&self, item: &Item<'_>, doc: &mut Document, buffers: &mut Buffers, out: &mut Vec<u8>) -> usize {
+        if item.line.cut {
+            doc.tags.add(Tags::LINE_CUT);
+        }
+        let Buffers { writer, time } = buffers;
+        writer.clear();
+        write_action(writer, item);
+        let source = out.len() + writer.bytes().len();
+        if let Some(tree) = doc.tree.take() {
+            out.extend_from_slice(writer.bytes());
+            self.encode_tree(tree, item, doc, time, out);
+            return source;
+        }
+        let scratch_len = doc.scratch.len();
+        doc.scratch.resize(scratch_len + BLOCK, 0);
+        self.write_document(writer, time, item, doc);
+        doc.scratch.truncate(scratch_len);
+        out.extend_from_slice(writer.bytes());
+        source
+    }
+
+    fn write_document(&self, writer: &mut Writer, time: &mut TimeText, item: &Item<'_>, doc: &mut Document) {
+        writer.short(b"{\"@timestamp\":                  ", 14);
+        let (text, len) = time.quoted(item.time);
+        writer.short(text, len);
+        let mut last = 0;
+        let mut ranks = self.ranks(doc);
+        let mut valid = true;
+        while ranks != 0 {
+            let rank = ranks.trailing_zeros() as usize;
+            ranks &= ranks - 1;
+            self.write_between(writer, last, rank);
+            last = rank;
+            match self.table.filled[rank] {
+                From::Slot(field) => valid &= write_slot(writer, item.line.bytes, doc, field),
+                From::Line => valid &= writer.string(item.line.bytes, 0, item.line.bytes.len()),
+                From::FilePath => writer.all(&item.file.path),
+                From::FileId => writer.all(&item.file.id),
+                From::Offset => writer.int(item.line.offset.cast_signed()),
+                From::Time | From::Tags => {}
+            }
+        }
+        if !valid {
+            doc.tags.add(Tags::INVALID_UTF8);
+        }
+        if let Some(rank) = self.tags_rank
+            && !(doc.tags.is_empty() && self.tags.is_empty())
+        {
+            self.write_between(writer, last, rank);
+            last = rank;
+            self.write_tags(writer, doc.tags);
+        }
+        self.write_between(writer, last, self.table.filled.len());
+    }
+
+    /// The ranks of the leaves that `doc` has, lowest first; without time and tags.
+    #[inline]
+    fn ranks(&self, doc: &Document) -> u64 {
+        let mut set = doc.set_bits();
+        if doc.has(Field::UserAgent) {
+            set &= !(1 << Field::UserAgentOriginal as u64);
+        }
+        self.moves.iter().fold(self.always, |ranks, &(mask, rotate)| ranks | (set & mask).rotate_left(rotate))
+    }
+
+    #[inline]
+    fn write_between(&self, writer: &mut Writer, from: usize, to: usize) {
+        let piece = self.table.between(from, to);
+        writer.raw(&self.table.text, piece.start as usize, piece.len as usize);
+    }
+
+    #[cold]
+    fn write_tags(&self, writer: &mut Writer, tags: Tags) {
+        let mut text = Vec::new();
+        for tag in self.all_tags(tags) {
+            text.push(if text.is_empty() { b'[' } else { b',' });
+            json::push_string(&mut text, tag.as_bytes());
+        }
+        text.push(b']');
+        writer.all(&text);
+    }
+
+    /// The source's own tags, then those of the line.
+    fn all_tags(&self, tags: Tags) -> impl Iterator<Item = &str> {
+        let own = Tags::ALL.into_iter().filter(move |(tag, _)| tags.has(*tag)).map(|(_, text)| text);
+        self.tags.iter().map(String::as_str).chain(own)
+    }
+}
+
+fn write_action(writer: &mut Writer, item: &Item<'_>) {
+    match item.index {
+        None => writer.short(b"{\"create\":{\"_id\":\"              ", 18),
+        Some(index) => {
+            // An index name needs no escape: none of the characters that would is legal in one.
+            writer.all(b"{\"create\":{\"_index\":\"");
+            writer.all(index.as_bytes());
+            writer.all(b"\",\"_id\":\"");
+        }
+    }
+    let mut id_and_end = [0; BLOCK];
+    id_and_end[..24].copy_from_slice(&item.id.0);
+    id_and_end[24..28].copy_from_slice(b"\"}}\n");
+    writer.short(&id_and_end, 28);
+}
+
+/// Writes what `field` holds; returns whether it was valid UTF-8.
+#[inline]
+fn write_slot(writer: &mut Writer, line: &[u8], doc: &Document, field: Field) -> bool {
+    match doc.get(field) {
+        Some(Value::Line { start, end }) => return writer.string(line, start as usize, end as usize),
+        Some(Value::Scratch { start, end }) => return writer.string(&doc.scratch, start as usize, end as usize),
+        Some(Value::Json { start, end }) => writer.raw(&doc.scratch, start as usize, (end - start) as usize),
+        Some(Value::Text(text)) => {
+            writer.quote();
+            writer.all(text.as_bytes());
+            writer.quote();
+        }
+        Some(Value::StaticJson(text)) => writer.all(text.as_bytes()),
+        Some(Value::Int(value)) => writer.int(value),
+        None => writer.all(b"null"),
+    }
+    true
+}
+
+/// Looks for names to keep that no document can have.
+fn check_keep(names: &[String], leaves: &Leaves) -> Result<(), LayoutError> {
+    let known: Vec<&str> =
+        leaves.iter().map(|leaf| leaf.path.as_str()).chain(USER_AGENT_MEMBERS).chain(OPTIONAL).collect();
+    for name in names {
+        if known.iter().any(|path| crate::keep::is_at_or_below(path, name)) {
+            continue;
+        }
+        let nearest =
+            known.iter().max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+        let nearest = nearest.copied().unwrap_or("@timestamp").to_owned();
+        return Err(LayoutError::UnknownKeep { field: name.clone(), nearest });
+    }
+    Ok(())
+}

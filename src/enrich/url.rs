@@ -1,0 +1,197 @@
+//! The parts of `url.original`, the target of a request: as ranges of it, with percent-encoding as it stands.
+
+use super::put_part;
+use crate::record::{Document, Field, Value};
+
+/// What is derived here.
+pub(super) const FIELDS: [Field; 6] =
+    [Field::UrlPath, Field::UrlQuery, Field::UrlExtension, Field::UrlDomain, Field::UrlScheme, Field::UrlPort];
+
+/// Longer ones are no file extensions.
+const MAX_EXTENSION: usize = 10;
+
+pub(super) fn apply(line: &[u8], doc: &mut Document) {
+    let Some(value) = doc.get(Field::UrlOriginal) else { return };
+    let Some(text) = doc.bytes(Field::UrlOriginal, line) else { return };
+    let parts = match text {
+        [b'/', ..] => split(text, 0),
+        _ if doc.bytes(Field::HttpRequestMethod, line) == Some(b"CONNECT") => {
+            let mut parts = Parts::default();
+            split_authority(text, 0, text.len(), &mut parts);
+            parts
+        }
+        _ => match split_absolute(text) {
+            Some(parts) => parts,
+            None => return,
+        },
+    };
+    for (field, range) in [
+        (Field::UrlScheme, parts.scheme),
+        (Field::UrlDomain, parts.domain),
+        (Field::UrlPath, parts.path),
+        (Field::UrlExtension, parts.extension),
+        (Field::UrlQuery, parts.query),
+    ] {
+        if let Some((start, end)) = range {
+            put_part(doc, field, value, start, end);
+        }
+    }
+    if let Some(port) = parts.port
+        && !doc.has(Field::UrlPort)
+    {
+        doc.put(Field::UrlPort, Value::Int(port.into()));
+    }
+}
+
+type Range = Option<(usize, usize)>;
+
+#[derive(Debug, Default)]
+struct Parts {
+    scheme: Range,
+    domain: Range,
+    port: Option<u16>,
+    path: Range,
+    extension: Range,
+    query: Range,
+}
+
+/// Splits what follows the authority: path, query and fragment.
+fn split(text: &[u8], start: usize) -> Parts {
+    let mut parts = Parts::default();
+    let path_end = memchr::memchr2(b'?', b'#', &text[start..]).map_or(text.len(), |at| start + at);
+    if path_end > start {
+        parts.path = Some((start, path_end));
+        parts.extension = extension(&text[start..path_end]).map(|at| (start + at, path_end));
+    }
+    if text.get(path_end) == Some(&b'?') {
+        let query = path_end + 1;
+        let end = memchr::memchr(b'#', &text[query..]).map_or(text.len(), |at| query + at);
+        if end > query {
+            parts.query = Some((query, end));
+        }
+    }
+    parts
+}
+
+/// Where the extension of the last segment of a path starts.
+fn extension(path: &[u8]) -> Option<usize> {
+    let at = memchr::memrchr2(b'.', b'/', path)?;
+    let extension = &path[at + 1..];
+    // A segment that starts with its only dot is a hidden file.
+    let has_name = path[at] == b'.' && at > 0 && path[at - 1] != b'/';
+    (has_name && (1..=MAX_EXTENSION).contains(&extension.len()) && extension.iter().all(u8::is_ascii_alphanumeric))
+        .then_some(at + 1)
+}
+
+/// Splits `scheme://authority/path?query#fragment`.
+fn split_absolute(text: &[u8]) -> Option<Parts> {
+    let colon = memchr::memchr(b':', text)?;
+    let scheme = &text[..colon];
+    let is_scheme = scheme.first().is_some_and(u8::is_ascii_alphabetic)
+        && scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte));
+    if !is_scheme || !text[colon + 1..].starts_with(b"//") {
+        return None;
+    }
+    let start = colon + 3;
+    let end = text[start..].iter().position(|byte| b"/?#".contains(byte)).map_or(text.len(), |at| start + at);
+    let mut parts = split(text, end);
+    parts.scheme = Some((0, colon));
+    let host = memchr::memrchr(b'@', &text[start..end]).map_or(start, |at| start + at + 1);
+    split_authority(text, host, end, &mut parts);
+    Some(parts)
+}
+
+/// Splits `host:port`; the host of an IPv6 address keeps its brackets, as ECS has it.
+fn split_authority(text: &[u8], start: usize, end: usize, parts: &mut Parts) {
+    let authority = &text[start..end];
+    let host = match authority.first() {
+        Some(b'[') => memchr::memchr(b']', authority).map_or(authority.len(), |at| at + 1),
+        _ => memchr::memchr(b':', authority).unwrap_or(authority.len()),
+    };
+    if host > 0 {
+        parts.domain = Some((start, start + host));
+    }
+    if let [b':', digits @ ..] = &authority[host..]
+        && digits.iter().all(u8::is_ascii_digit)
+    {
+        parts.port = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parts(method: &'static str, url: &[u8]) -> Vec<String> {
+        let line = [b"<<", url, b">>"].concat();
+        let mut doc = Document::default();
+        doc.put(Field::HttpRequestMethod, Value::Text(method));
+        doc.put_line(Field::UrlOriginal, 2, 2 + url.len());
+        apply(&line, &mut doc);
+        FIELDS
+            .iter()
+            .map(|&field| match doc.get(field) {
+                Some(Value::Int(port)) => port.to_string(),
+                _ => String::from_utf8_lossy(doc.bytes(field, &line).unwrap_or_default()).into_owned(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_target_is_split_into_its_parts() {
+        // Path, query, extension, domain, scheme, port.
+        for (url, expected) in [
+            ("/", ["/", "", "", "", "", ""]),
+            ("/a/b.html?x=1&y=%20", ["/a/b.html", "x=1&y=%20", "html", "", "", ""]),
+            ("/a.b/c", ["/a.b/c", "", "", "", "", ""]),
+            ("/a.tar.gz#top", ["/a.tar.gz", "", "gz", "", "", ""]),
+            ("/a?b#c?d", ["/a", "b", "", "", "", ""]),
+            ("/a#b?c", ["/a", "", "", "", "", ""]),
+            ("/a?", ["/a", "", "", "", "", ""]),
+            ("/a?b?c.d", ["/a", "b?c.d", "", "", "", ""]),
+            ("/.htaccess", ["/.htaccess", "", "", "", "", ""]),
+            ("/a.", ["/a.", "", "", "", "", ""]),
+            ("/a.p%68p", ["/a.p%68p", "", "", "", "", ""]),
+            ("/a.muchtoolong1", ["/a.muchtoolong1", "", "", "", "", ""]),
+            ("//x.php", ["//x.php", "", "php", "", "", ""]),
+            ("http://host:8080/a.js?b", ["/a.js", "b", "js", "host", "http", "8080"]),
+            ("https://u:p@host.example", ["", "", "", "host.example", "https", ""]),
+            ("http://host?q", ["", "q", "", "host", "http", ""]),
+            ("http://[::1]:80/", ["/", "", "", "[::1]", "http", "80"]),
+            ("http://host:99999/", ["/", "", "", "host", "http", ""]),
+            ("*", ["", "", "", "", "", ""]),
+            ("host:443", ["", "", "", "", "", ""]),
+            ("1http://a/", ["", "", "", "", "", ""]),
+            ("", ["", "", "", "", "", ""]),
+        ] {
+            assert_eq!(parts("GET", url.as_bytes()), expected, "{url}");
+        }
+        assert_eq!(parts("CONNECT", b"host:443"), ["", "", "", "host", "", "443"]);
+        assert_eq!(parts("CONNECT", b"[::1]:443"), ["", "", "", "[::1]", "", "443"]);
+    }
+
+    #[test]
+    fn what_the_line_itself_gave_is_not_replaced() {
+        let line = b"/a?b";
+        let mut doc = Document::default();
+        doc.put_line(Field::UrlOriginal, 0, 4);
+        doc.put(Field::UrlPath, Value::Text("/given"));
+        apply(line, &mut doc);
+        assert_eq!(doc.get(Field::UrlPath), Some(Value::Text("/given")));
+        assert_eq!(doc.bytes(Field::UrlQuery, line), Some(&b"b"[..]));
+    }
+
+    proptest! {
+        #[test]
+        fn path_and_query_lie_inside_the_target_in_order(url in prop_oneof![any::<Vec<u8>>(), "(http://)?[/?#.a:@\\[\\]]{0,30}".prop_map(String::into_bytes)]) {
+            let all = parts("GET", &url);
+            let text = String::from_utf8_lossy(&url);
+            let joined = if all[1].is_empty() { all[0].clone() } else { format!("{}?{}", all[0], all[1]) };
+            if std::str::from_utf8(&url).is_ok() {
+                prop_assert!(text.contains(&joined), "{:?} in {:?}", joined, text);
+            }
+        }
+    }
+}
