@@ -96,6 +96,17 @@ pub struct LineId(pub [u8; ID_LEN]);
 
 const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
+/// The two characters of every twelve bits.
+static BASE64URL_PAIRS: [[u8; 2]; 4096] = {
+    let mut pairs = [[0; 2]; 4096];
+    let mut bits = 0;
+    while bits < 4096 {
+        pairs[bits] = [BASE64URL[bits >> 6], BASE64URL[bits & 63]];
+        bits += 1;
+    }
+    pairs
+};
+
 impl LineId {
     /// The id of the line that starts at `offset` of `file` and consists of `bytes` (no terminator).
     #[must_use]
@@ -108,10 +119,9 @@ impl LineId {
         raw[14..].copy_from_slice(&hash.to_be_bytes());
         let mut text = [0_u8; ID_LEN];
         for (three, four) in raw.chunks_exact(3).zip(text.chunks_exact_mut(4)) {
-            let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
-            for (i, out) in four.iter_mut().enumerate() {
-                *out = BASE64URL[(bits >> (18 - 6 * i)) as usize & 63];
-            }
+            let bits = usize::from(three[0]) << 16 | usize::from(three[1]) << 8 | usize::from(three[2]);
+            four[..2].copy_from_slice(&BASE64URL_PAIRS[bits >> 12]);
+            four[2..].copy_from_slice(&BASE64URL_PAIRS[bits & 4095]);
         }
         Self(text)
     }
@@ -219,6 +229,8 @@ pub enum Value {
     },
     /// Text that needs no escape in JSON.
     Text(&'static str),
+    /// Valid JSON that is the same for many lines, such as `["web"]`.
+    StaticJson(&'static str),
     /// A whole number.
     Int(i64),
 }
@@ -361,7 +373,7 @@ impl Document {
             Value::Scratch { start, end } | Value::Json { start, end } => {
                 self.scratch.get(start as usize..end as usize)
             }
-            Value::Text(text) => Some(text.as_bytes()),
+            Value::Text(text) | Value::StaticJson(text) => Some(text.as_bytes()),
             Value::Int(_) => None,
         }
     }
@@ -442,8 +454,11 @@ pub struct Run {
 /// What is sent as one `_bulk` request, and what its answer settles.
 #[derive(Debug)]
 pub struct Batch {
-    /// The data stream or index that documents without an `_index` of their own go to.
+    /// The data stream or index that documents without an `_index` of their own go to. Where every document has its own:
+    /// the pattern that their names come from, as configured or with `*` for what varies.
     pub target: Arc<str>,
+    /// The ingest pipeline for all of them.
+    pub pipeline: Option<Arc<str>>,
     /// The NDJSON body: an action line and a document line an item.
     pub body: bytes::Bytes,
     /// The documents, in the order of the body.

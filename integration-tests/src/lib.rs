@@ -1,1 +1,12 @@
-//! tests
+//! What the tests share: a real Elasticsearch, the real binary, and independent counting.
+//!
+//! Every test has a directory and data sets of its own, so that all can run at once against one node; whatever a test
+//! starts ends with it.
+
+pub mod daemon;
+pub mod fake;
+pub mod node;
+pub mod reference;
+
+pub use daemon::{Daemon, Run, Workspace};
+pub use node::Node;

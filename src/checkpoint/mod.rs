@@ -1,1 +1,245 @@
-//! To come: checkpoint.
+//! Which bytes of which file are settled, and that on disk.
+//!
+//! - A checkpoint never passes an unsettled byte; a checkpoint on disk never passes one that is not settled.
+//! - What [`Progress::reserve`] returned for is on disk: after any death, the bytes that may have been sent are known
+//!   ([`FileRow::doubt`]).
+//! - A disk that refuses stops nothing but what needs it: settling goes on, reserving waits, and goes on by itself.
+//!
+//! [`ledger`] decides and is pure; [`store`] is the disk; [`Checkpoints`] is the handle that stages hold, with one
+//! thread behind it that commits. [`inspect`](mod@inspect) reads a store for people, sound or not.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+use crate::config;
+use crate::record::{FileId, Outcomes, Position, Progress, Run};
+
+mod committer;
+pub mod inspect;
+pub mod ledger;
+mod lock;
+mod row;
+mod schema;
+pub mod store;
+
+#[cfg(test)]
+mod kill_tests;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use committer::Trouble;
+pub use inspect::{FileFacts, Inspection, StoreFacts, Verdict, inspect, reset};
+pub use ledger::{LedgerError, Totals};
+pub use row::{FileRow, Seen};
+pub use schema::Meta;
+pub use store::StoreError;
+
+use committer::{Shared, State, Timing};
+use ledger::Ledger;
+use store::Store;
+
+/// The progress of all files: what stages hold. Dropping it ends the thread that commits and releases the store, without
+/// a last commit (being killed is an ordinary exit): see [`Checkpoints::flush`].
+#[derive(Debug)]
+pub struct Checkpoints {
+    shared: Arc<Shared>,
+    reserve_ahead: u64,
+    meta: Meta,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpoints {
+    /// Opens the store, or makes one (with `now`, in seconds since 1970, as its time of creation), and starts the thread
+    /// that commits. Returns every file that the store knows. `on_trouble` is called on the thread that meets the
+    /// trouble and must not block.
+    ///
+    /// # Errors
+    /// Any [`StoreError`]: the store is unchanged.
+    pub fn open(
+        config: &config::Checkpoint,
+        now: i64,
+        on_trouble: impl Fn(Trouble) + Send + Sync + 'static,
+    ) -> Result<(Arc<Self>, Vec<FileRow>), StoreError> {
+        let (store, rows) = Store::open(&config.path, now)?;
+        let meta = store.meta();
+        let timing = Timing::new(config.interval.0);
+        let this = Self::start(store, meta, rows.clone(), config.reserve_ahead.0, timing, on_trouble);
+        Ok((Arc::new(this), rows))
+    }
+
+    fn start(
+        disk: impl committer::Disk,
+        meta: Meta,
+        rows: Vec<FileRow>,
+        reserve_ahead: u64,
+        timing: Timing,
+        on_trouble: impl Fn(Trouble) + Send + Sync + 'static,
+    ) -> Self {
+        let mut ledger = Ledger::default();
+        for row in rows {
+            ledger.restore(row).expect("the store has each file once: it is the primary key");
+        }
+        let state = State::new(ledger, meta.doubtful_origin);
+        let shared = Arc::new(Shared::new(Mutex::new(state), Box::new(on_trouble)));
+        let for_thread = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .spawn(move || for_thread.run(disk, timing))
+            .expect("a thread can be started");
+        Self { shared, reserve_ahead, meta, thread: Some(thread) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state()
+    }
+
+    /// Takes in a newly minted file. Its row and its first reservation go to disk with the next commit.
+    ///
+    /// # Errors
+    /// [`LedgerError::Known`].
+    pub fn admit(&self, row: FileRow) -> Result<(), LedgerError> {
+        self.state().ledger.admit(row, self.reserve_ahead)
+    }
+
+    /// Registers what was read, before it is sent: spans of one file come in order and without a gap. `last_time_ns` is
+    /// the time of the run's last event that has one, in nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unknown`], [`LedgerError::Forgotten`], [`LedgerError::Gap`]; nothing is changed then.
+    pub fn read(&self, run: &Run, last_time_ns: Option<i64>) -> Result<(), LedgerError> {
+        self.state().ledger.read(run, last_time_ns)
+    }
+
+    /// Notes where a file was seen. Returns whether the file is known.
+    pub fn update_location(&self, id: FileId, seen: &Seen) -> bool {
+        self.state().ledger.see(id, seen)
+    }
+
+    /// Notes the format that was decided for a file. Returns whether the file is known.
+    pub fn set_format(&self, id: FileId, format: &str) -> bool {
+        self.state().ledger.set_format(id, format)
+    }
+
+    /// Notes that a chunk is finished and its `on_done` was applied. Returns whether the file is known.
+    pub fn mark_done(&self, id: FileId) -> bool {
+        self.state().ledger.mark_done(id)
+    }
+
+    /// Forgets files: each at once, or as soon as what is in flight of it is settled.
+    pub fn forget(&self, ids: &[FileId]) {
+        let mut state = self.state();
+        for id in ids {
+            state.ledger.forget(*id);
+        }
+    }
+
+    /// The checkpoint of a file.
+    #[must_use]
+    pub fn position(&self, id: FileId) -> Option<Position> {
+        self.state().ledger.position(id)
+    }
+
+    /// All that is known of a file.
+    #[must_use]
+    pub fn row(&self, id: FileId) -> Option<FileRow> {
+        self.state().ledger.row(id).cloned()
+    }
+
+    /// Lines of all files, those included that were forgotten since the start.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.state().ledger.totals()
+    }
+
+    /// Lines of one file.
+    #[must_use]
+    pub fn file_totals(&self, id: FileId) -> Option<Totals> {
+        self.state().ledger.file_totals(id)
+    }
+
+    /// Counts everything again (invariants 1 and 2).
+    ///
+    /// # Errors
+    /// [`LedgerError::Broken`]: a defect.
+    pub fn conservation(&self) -> Result<(), LedgerError> {
+        self.state().ledger.conservation()
+    }
+
+    /// Which store it is, in messages.
+    #[must_use]
+    pub fn store_id(&self) -> u64 {
+        self.meta.store_id
+    }
+
+    /// When the store was made, in seconds since 1970.
+    #[must_use]
+    pub fn created_at(&self) -> i64 {
+        self.meta.created_at
+    }
+
+    /// Whether the target may hold documents of files that this store never knew: so for every new store, until
+    /// [`Checkpoints::trust_origin`].
+    #[must_use]
+    pub fn doubtful_origin(&self) -> bool {
+        self.state().doubtful_origin
+    }
+
+    /// The target was seen to be empty before anything was sent: what this store does not know was never indexed.
+    pub fn trust_origin(&self) {
+        self.state().trust_origin();
+    }
+
+    /// Waits until everything said before this call is on disk. `clean` is for the end of the program: reservations are
+    /// taken back, so that only what is in flight is in doubt at the next start. Waits for as long as the disk refuses;
+    /// cancel safe.
+    pub async fn flush(&self, clean: bool) {
+        let ticket = self.shared.ask_flush(clean);
+        self.shared.until(|state| state.flushed(ticket)).await;
+    }
+
+    /// Waits for reservations of `wanted`; the fast way out is a reservation from before.
+    async fn reserved(&self, wanted: Vec<(FileId, u64)>) {
+        let refused = {
+            let mut state = self.state();
+            if state.all_reserved(&wanted) {
+                return;
+            }
+            let raised = state.ledger.raise_reservations(&wanted, self.reserve_ahead);
+            state.hurry = true;
+            raised.err()
+        };
+        if let Some(error) = refused {
+            // Nothing is sent without a reservation, and this file can have none.
+            self.shared.report(Trouble::Refused(error));
+            return std::future::pending().await;
+        }
+        self.shared.hurry();
+        self.shared.until(|state| state.all_reserved(&wanted)).await;
+    }
+}
+
+impl Progress for Checkpoints {
+    fn reserve<'a>(&'a self, runs: &'a [Run]) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(self.reserved(runs.iter().map(|run| (run.file, run.span.end)).collect()))
+    }
+
+    fn settle(&self, run: &Run, outcomes: Outcomes) {
+        let settled = self.state().ledger.settle(run.file, run.span, outcomes);
+        if let Err(error) = settled {
+            self.shared.report(Trouble::Refused(error));
+        }
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        self.shared.close();
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so, and the store's lock is released with it.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,18 +1,34 @@
 //! The configuration: what every section holds, its defaults, and the one road to a valid [`Config`].
 //!
-//! Layers, later wins: the embedded defaults (the `Default` impls here), one YAML file, the environment
-//! (`LOGWEIR__SECTION__KEY`), `--set section.key=value`. [`load`] alone makes a `Config`; it refuses unknown keys (naming
-//! the nearest known one), sizes and durations without a unit, and combinations that cannot work. Nothing outside this
-//! module uses the crate `config`.
+//! Layers, later wins: the `Default` impls here, one YAML file, the environment (`LOGWEIR__SECTION__KEY`), `--set
+//! section.key=value`. Tables are merged, lists are replaced, `null` is as if not given. [`load`] alone makes a `Config`;
+//! it refuses unknown keys (naming the nearest known one), sizes and durations without a unit, and combinations that
+//! cannot work. Nothing outside this module uses the crate `config`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod auth;
+mod error;
+pub mod globs;
+mod load;
+mod origins;
+mod schema;
+mod shaping;
 pub mod units;
+mod validate;
+mod yaml;
 
+#[cfg(test)]
+mod tests;
+
+pub use auth::{AuthError, Login};
+pub use error::{ConfigError, Origin, Problem};
+pub use load::{DEFAULT_FILE, Loaded, load};
+pub use origins::{Origins, Setting};
 pub use units::{ByteSize, Span};
 
 /// Everything that can be configured.
@@ -49,7 +65,7 @@ pub struct Config {
 pub struct Source {
     /// Names the source in messages and metrics: letters, digits, `-`, `_`, `.`; unique.
     pub name: String,
-    /// Globs of absolute paths; `*` does not cross `/`, `**` does.
+    /// Globs of paths; `*` does not cross `/`, `**` does. Relative ones start at the current directory.
     pub paths: Vec<String>,
     /// Globs that are left out: matched against the whole path, and without a `/` against the file name.
     #[serde(default)]
@@ -506,6 +522,35 @@ pub struct Shutdown {
 impl Default for Shutdown {
     fn default() -> Self {
         Self { grace_period: Span::secs(10) }
+    }
+}
+
+impl Config {
+    /// Small, safe values for tests: everything is kept below `dir`, no port is opened, nothing is waited for long.
+    #[must_use]
+    pub fn for_test(dir: &Path) -> Self {
+        Self {
+            host: Some("test".to_owned()),
+            read: Read {
+                max_line_bytes: ByteSize(64 << 10),
+                scan_interval: Span::millis(50),
+                poll_interval: Span::millis(20),
+                settle_time: Span::millis(50),
+                max_open_files: 16,
+                threads: 1,
+                ..Read::default()
+            },
+            batch: Batch { max_bytes: ByteSize(256 << 10), max_memory: ByteSize::mib(1), ..Batch::default() },
+            checkpoint: Checkpoint {
+                path: dir.join("checkpoint"),
+                interval: Span::millis(50),
+                reserve_ahead: ByteSize::mib(1),
+            },
+            dead_letters: DeadLetters { path: dir.join("dead-letters"), ..DeadLetters::default() },
+            telemetry: Telemetry { listen: String::new(), ..Telemetry::default() },
+            shutdown: Shutdown { grace_period: Span::secs(1) },
+            ..Self::default()
+        }
     }
 }
 

@@ -116,8 +116,7 @@ pub fn mint(host: &str, inode: u64, birth_ns: i64, head: &[u8], taken: impl Fn(F
 mod tests {
     use super::*;
 
-    const KNOWN: Known =
-        Known { id: FileId([1; 8]), inode: 7, birth_ns: 100, offset: 5000, attached_elsewhere: false };
+    const KNOWN: Known = Known { id: FileId([1; 8]), inode: 7, birth_ns: 100, offset: 5000, attached_elsewhere: false };
     const FOUND: Found = Found { inode: 7, birth_ns: 100, waited: false };
 
     #[test]
@@ -132,10 +131,22 @@ mod tests {
             ("a copy whose original is gone or truncated goes on", KNOWN, moved, Evidence::Equal, Answer::Same),
             ("a copy beside its original is not read twice", carried, moved, Evidence::Equal, Answer::Copy),
             ("a copy being made is waited for", KNOWN, moved, Evidence::Shorter, Answer::Wait),
-            ("but not for long: it may be a new file with the same first line", KNOWN, Found { waited: true, ..moved }, Evidence::Shorter, Answer::Other),
+            (
+                "but not for long: it may be a new file with the same first line",
+                KNOWN,
+                Found { waited: true, ..moved },
+                Evidence::Shorter,
+                Answer::Other,
+            ),
             ("twins that differ are two files", carried, moved, Evidence::Different, Answer::Other),
             ("a reused inode with other content is new", KNOWN, reused, Evidence::Shorter, Answer::Other),
-            ("no birth time: an equal inode is the same physical file", Known { birth_ns: 0, ..KNOWN }, FOUND, Evidence::Shorter, Answer::Other),
+            (
+                "no birth time: an equal inode is the same physical file",
+                Known { birth_ns: 0, ..KNOWN },
+                FOUND,
+                Evidence::Shorter,
+                Answer::Other,
+            ),
         ];
         for (claim, known, found, evidence, expected) in cases {
             assert_eq!(compare(&known, &found, evidence), expected, "{claim}");
@@ -155,7 +166,12 @@ mod tests {
         let free = |_| false;
         let first = mint("h", 1, 2, b"line\n", free);
         assert_eq!(first, mint("h", 1, 2, b"line\n", free), "equal facts, equal id: also after the store was lost");
-        for other in [mint("g", 1, 2, b"line\n", free), mint("h", 3, 2, b"line\n", free), mint("h", 1, 3, b"line\n", free), mint("h", 1, 2, b"lime\n", free)] {
+        for other in [
+            mint("g", 1, 2, b"line\n", free),
+            mint("h", 3, 2, b"line\n", free),
+            mint("h", 1, 3, b"line\n", free),
+            mint("h", 1, 2, b"lime\n", free),
+        ] {
             assert_ne!(first.0, other.0);
         }
         let second = mint("h", 1, 2, b"line\n", |id| id == first.0);

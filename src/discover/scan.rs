@@ -45,10 +45,11 @@ pub struct Listing {
 }
 
 fn compile(pattern: &str) -> Result<GlobMatcher, GlobError> {
-    GlobBuilder::new(pattern).literal_separator(true).build().map(|glob| glob.compile_matcher()).map_err(|error| GlobError {
-        pattern: pattern.to_owned(),
-        reason: error.kind().to_string(),
-    })
+    GlobBuilder::new(pattern)
+        .literal_separator(true)
+        .build()
+        .map(|glob| glob.compile_matcher())
+        .map_err(|error| GlobError { pattern: pattern.to_owned(), reason: error.kind().to_string() })
 }
 
 fn is_wild(text: &str) -> bool {
@@ -95,7 +96,8 @@ impl Globs {
 
     fn is_excluded(&self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default();
-        self.exclude_names.iter().any(|glob| glob.is_match(name)) || self.exclude_paths.iter().any(|glob| glob.is_match(path))
+        self.exclude_names.iter().any(|glob| glob.is_match(name))
+            || self.exclude_paths.iter().any(|glob| glob.is_match(path))
     }
 
     /// Lists all files that match now.
@@ -201,7 +203,9 @@ fn matches_parts(pattern: &[Part], path: &[&OsStr]) -> bool {
         (Some((Part::Deep, rest)), _) => {
             matches_parts(rest, path) || path.split_first().is_some_and(|(_, tail)| matches_parts(pattern, tail))
         }
-        (Some((Part::Literal(name), rest)), Some((first, tail))) => name.as_os_str() == *first && matches_parts(rest, tail),
+        (Some((Part::Literal(name), rest)), Some((first, tail))) => {
+            name.as_os_str() == *first && matches_parts(rest, tail)
+        }
         (Some((Part::Wild(glob), rest)), Some((first, tail))) => {
             glob.is_match(Path::new(first)) && visible(glob, first) && matches_parts(rest, tail)
         }

@@ -103,7 +103,9 @@ impl Watcher {
 
 fn explain(directory: &Path, error: &notify::Error) -> WatchError {
     let reason = match &error.kind {
-        notify::ErrorKind::MaxFilesWatch => "the limit of watches is reached: raise fs.inotify.max_user_watches".to_owned(),
+        notify::ErrorKind::MaxFilesWatch => {
+            "the limit of watches is reached: raise fs.inotify.max_user_watches".to_owned()
+        }
         notify::ErrorKind::Io(io) if io.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
             "the limit of watchers is reached: raise fs.inotify.max_user_instances, or the descriptor limit".to_owned()
         }

@@ -48,6 +48,16 @@ impl Budget {
     }
 }
 
+impl Share {
+    /// Gives back all but `bytes`; asks for no more where that is more than it has.
+    pub fn shrink(&mut self, bytes: u64) {
+        let back = self.bytes.saturating_sub(bytes);
+        self.bytes -= back;
+        *self.budget.used.lock().unwrap_or_else(PoisonError::into_inner) -= back;
+        self.budget.freed.notify_all();
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         *self.budget.used.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;

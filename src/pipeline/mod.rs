@@ -1,3 +1,347 @@
-//! The order of the stages, the channels between them, and how they start and drain.
+//! The order of the stages, what they share, and how they start and drain. The only module that knows all stages.
+//!
+//! One thread follows files ([`follow`]); some threads read, parse, enrich and encode ([`pump`]); tokio sends. Every queue
+//! between them is bounded, and the memory of all batches together by [`budget`]: when Elasticsearch is behind, reading
+//! stops and the files are the queue.
 
+pub mod archive;
 pub mod budget;
+pub mod events;
+pub mod files;
+pub mod follow;
+pub mod plan;
+pub mod pump;
+pub mod queue;
+pub mod run;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use budget::Budget;
+use files::{File, Slots};
+use follow::Report;
+use plan::Plan;
+use queue::Queue;
+
+use crate::batch::{self, Destination, Spare};
+use crate::checkpoint::{Checkpoints, FileRow, Seen};
+use crate::config::{self, Config};
+use crate::parse::{self, Format};
+use crate::read::Stat;
+use crate::record::{FileId, Outcomes, Progress, Run};
+use crate::telemetry::events::Fault;
+use crate::telemetry::{FaultCause, Health, Metrics, Stage};
+
+/// What the follower and the pump share.
+pub struct Shared {
+    /// The configuration.
+    pub config: Config,
+    /// Name of this host.
+    pub host: String,
+    /// The sources, compiled; a source is known by its index here.
+    pub plans: Vec<Plan>,
+    /// All destinations, each once.
+    pub destinations: Vec<Destination>,
+    /// Which destination a source's documents go to.
+    pub destination_of: Vec<usize>,
+    /// When a batch is full.
+    pub limits: batch::Limits,
+    /// Longer lines are cut.
+    pub max_line_bytes: usize,
+    /// Files with something to read.
+    pub queue: Queue<File>,
+    /// Files held open.
+    pub slots: Slots,
+    /// The memory bound.
+    pub budget: Arc<Budget>,
+    /// Memory to use again.
+    pub spares: Arc<Spares>,
+    /// Progress.
+    pub checkpoints: Arc<Checkpoints>,
+    /// Numbers.
+    pub metrics: Metrics,
+    /// Whether it moves.
+    pub health: Health,
+    /// Whether the store was empty when this process started.
+    pub first_start: bool,
+    reports: Mutex<Vec<Report>>,
+    detected: Mutex<HashMap<String, Arc<Format>>>,
+    watching: Mutex<Option<tokio::sync::oneshot::Sender<()>>>,
+    stopping: AtomicBool,
+    stop_sleep: (Mutex<()>, Condvar),
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("sources", &self.plans.len()).finish_non_exhaustive()
+    }
+}
+
+/// Memory of batches that were settled, to be filled again, so that it is asked for once.
+#[derive(Debug, Default)]
+pub struct Spares(Mutex<Vec<Spare>>);
+
+impl Spares {
+    /// How many are kept.
+    const MAX: usize = 4;
+
+    /// Memory to fill.
+    #[must_use]
+    pub fn take(&self) -> Spare {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Takes memory back.
+    pub fn give(&self, spare: Spare) {
+        let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spares.len() < Self::MAX {
+            spares.push(spare);
+        }
+    }
+}
+
+/// What a pipeline is made of, beside its configuration.
+#[derive(Debug)]
+pub struct Parts {
+    /// The sources, compiled.
+    pub plans: Vec<Plan>,
+    /// Name of this host.
+    pub host: String,
+    /// Progress.
+    pub checkpoints: Arc<Checkpoints>,
+    /// Whether the store held no file when it was opened.
+    pub first_start: bool,
+    /// Numbers.
+    pub metrics: Metrics,
+    /// Whether it moves.
+    pub health: Health,
+}
+
+impl Shared {
+    /// Makes what the stages share.
+    #[must_use]
+    pub fn new(config: Config, parts: Parts) -> Arc<Self> {
+        let mut destinations: Vec<Destination> = Vec::new();
+        let place = |plan: &Plan| {
+            destinations.iter().position(|known| *known == plan.destination).unwrap_or_else(|| {
+                destinations.push(plan.destination.clone());
+                destinations.len() - 1
+            })
+        };
+        let destination_of = parts.plans.iter().map(place).collect();
+        let size = |size: config::ByteSize| usize::try_from(size.0).unwrap_or(usize::MAX);
+        let limits = batch::Limits {
+            max_bytes: size(config.batch.max_bytes),
+            max_docs: config.batch.max_docs,
+            max_age: config.batch.max_age.0,
+        };
+        Arc::new(Self {
+            destinations,
+            destination_of,
+            limits,
+            max_line_bytes: size(config.read.max_line_bytes),
+            queue: Queue::default(),
+            slots: Slots::new(config.read.max_open_files),
+            budget: Budget::new(config.batch.max_memory.0),
+            spares: Arc::default(),
+            plans: parts.plans,
+            host: parts.host,
+            checkpoints: parts.checkpoints,
+            first_start: parts.first_start,
+            metrics: parts.metrics,
+            health: parts.health,
+            reports: Mutex::default(),
+            detected: Mutex::default(),
+            watching: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            stop_sleep: (Mutex::new(()), Condvar::new()),
+            config,
+        })
+    }
+
+    /// `file` has something to read: it gets in the queue, unless it is there, or being read, already.
+    pub fn enqueue(&self, file: &Arc<File>) {
+        // In this order a thread that just found the end sees either the file queued or `again` set.
+        file.again.store(true, Ordering::SeqCst);
+        if !file.queued.swap(true, Ordering::SeqCst) {
+            file.again.store(false, Ordering::SeqCst);
+            self.queue.push(Arc::clone(file));
+        }
+    }
+
+    /// The pump has something to say to the follower. Never blocks: at most a few reports a file are waiting.
+    pub fn report(&self, report: Report) {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+    }
+
+    /// Takes what the pump said.
+    #[must_use]
+    pub fn take_reports(&self) -> Vec<Report> {
+        std::mem::take(&mut *self.reports.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// `on_watching` is told when the first scan is through.
+    pub fn tell_watching(&self, on_watching: tokio::sync::oneshot::Sender<()>) {
+        *self.watching.lock().unwrap_or_else(PoisonError::into_inner) = Some(on_watching);
+    }
+
+    /// The first scan is through.
+    pub fn watching(&self) {
+        if let Some(sender) = self.watching.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Whoever asked may have gone: then nobody wants to know.
+            let _ = sender.send(());
+        }
+    }
+
+    /// Ends reading: what was read is still sent.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.queue.close();
+        self.stop_sleep.1.notify_all();
+    }
+
+    /// Whether reading is to end.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Waits, but not longer than until the end.
+    pub fn wait(&self, time: Duration) {
+        let guard = self.stop_sleep.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let awaited = self.stop_sleep.1.wait_timeout_while(guard, time, |()| !self.is_stopping());
+        drop(awaited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Now, in ns since 1970.
+    #[must_use]
+    pub fn wall_clock_ns(&self) -> i64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    }
+
+    /// Now, in s since 1970.
+    #[must_use]
+    pub fn wall_clock_s(&self) -> i64 {
+        self.wall_clock_ns() / 1_000_000_000
+    }
+
+    /// Whether a file may be in Elasticsearch although the store has never heard of it: the store began empty while the
+    /// target was not, and the file is older than the store.
+    #[must_use]
+    pub fn is_doubtful(&self, stat: &Stat) -> bool {
+        let created_ns = self.checkpoints.created_at().saturating_add(1).saturating_mul(1_000_000_000);
+        self.checkpoints.doubtful_origin() && (stat.birth_ns == 0 || stat.birth_ns.min(stat.mtime_ns) <= created_ns)
+    }
+
+    /// Whether every line that was read has its outcome.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.checkpoints.totals().in_flight == 0
+    }
+
+    /// A new file.
+    pub fn admit(&self, row: FileRow) {
+        if let Err(error) = self.checkpoints.admit(row) {
+            // Its id was free a moment ago: only the follower, one thread, mints.
+            tracing::error!(error = %error, "a file could not be admitted to the ledger");
+        }
+    }
+
+    /// A stretch of a file was read and is on its way.
+    pub fn register(&self, run: &Run, last_time: Option<i64>) {
+        if let Err(error) = self.checkpoints.read(run, last_time) {
+            // A file is read by one thread at a time, from where the ledger stands: this would be a bug, and the
+            // checkpoint does not move past it.
+            tracing::error!(file = %run.file, error = %error, "the ledger refused what was read");
+        }
+    }
+
+    /// Where a file was seen.
+    pub fn see(&self, id: FileId, path: &Path, stat: &Stat) {
+        let seen = Seen {
+            path: path.into(),
+            inode: stat.inode,
+            size: stat.size,
+            mtime_ns: stat.mtime_ns,
+            at: self.wall_clock_s(),
+        };
+        self.checkpoints.update_location(id, &seen);
+    }
+
+    /// Something could not be done and will be tried again.
+    pub fn fault(&self, cause: FaultCause, doing: &'static str, subject: &Path, error: &dyn fmt::Display) {
+        Fault { cause, doing, subject, error }.emit(&self.metrics);
+    }
+
+    /// The same for what the system said.
+    pub fn io_fault(&self, cause: FaultCause, doing: &'static str, subject: &Path, error: &io::Error) {
+        let scarce = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
+        let cause = if error.raw_os_error().is_some_and(|code| scarce.contains(&code)) {
+            FaultCause::Descriptors
+        } else {
+            cause
+        };
+        self.fault(cause, doing, subject, error);
+    }
+
+    /// Decides the format of a file from its first bytes, once for its life.
+    pub fn decide_format(&self, file: &File, path: &Path, head: &[u8]) -> Arc<Format> {
+        let detection = parse::detect(head);
+        let text = serde_json::to_string(&detection.format).unwrap_or_default();
+        tracing::info!(?path, file = %file.id, format = text, reason = detection.reason, "format decided");
+        self.checkpoints.set_format(file.id, &text);
+        self.compiled(file.source, &text, &detection.format)
+    }
+
+    /// The format that was decided in an earlier life, as [`Shared::decide_format`] stored it.
+    #[must_use]
+    pub fn stored_format(&self, source: usize, text: &str) -> Option<Arc<Format>> {
+        if self.plans[source].format.is_some() {
+            return None;
+        }
+        let format: config::Format = serde_json::from_str(text).ok()?;
+        Some(self.compiled(source, text, &format))
+    }
+
+    /// Compiles a detected format, once for all files that have it.
+    fn compiled(&self, source: usize, text: &str, format: &config::Format) -> Arc<Format> {
+        let key = format!("{source} {text}");
+        let mut detected = self.detected.lock().unwrap_or_else(PoisonError::into_inner);
+        let compiled = detected.entry(key).or_insert_with(|| {
+            let map = &self.plans[source].source.map;
+            let text = || Format::compile(&config::Format::Text, map);
+            // What detection offers compiles; plain text always does.
+            Arc::new(Format::compile(format, map).or_else(|_| text()).expect("text compiles"))
+        });
+        Arc::clone(compiled)
+    }
+}
+
+/// Counts what settles on its way into the checkpoints.
+#[derive(Debug)]
+pub struct Counted {
+    /// The checkpoints.
+    pub checkpoints: Arc<Checkpoints>,
+    /// The numbers.
+    pub metrics: Metrics,
+    /// Whether it moves.
+    pub health: Health,
+}
+
+impl Progress for Counted {
+    fn reserve<'a>(&'a self, runs: &'a [Run]) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        self.checkpoints.reserve(runs)
+    }
+
+    fn settle(&self, run: &Run, outcomes: Outcomes) {
+        self.metrics.lines_settled(outcomes);
+        self.health.beat(Stage::Checkpoint);
+        self.checkpoints.settle(run, outcomes);
+    }
+}

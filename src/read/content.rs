@@ -137,6 +137,12 @@ impl Content {
         Ok((content, stat))
     }
 
+    /// An open file without a name, read as it is.
+    #[must_use]
+    pub fn of(file: File) -> Self {
+        Self { file, packed: None }
+    }
+
     /// Whether offsets count decompressed bytes.
     #[must_use]
     pub fn is_packed(&self) -> bool {
@@ -338,7 +344,9 @@ mod tests {
         let plain = text();
         let (mut content, _) = Content::open(&path).unwrap();
         // Forward with overlap, then back to the start, then far ahead: all that a reader and identification do.
-        for (offset, len) in [(0, 1000), (500, 3000), (3000, 200_000), (150_000, 10), (10, 100), (400_000, 9000), (5, 5)] {
+        for (offset, len) in
+            [(0, 1000), (500, 3000), (3000, 200_000), (150_000, 10), (10, 100), (400_000, 9000), (5, 5)]
+        {
             let mut buf = vec![0; len];
             let n = content.read_at(offset as u64, &mut buf).unwrap();
             assert_eq!(buf[..n], plain[offset..offset + len], "{name} at {offset}");

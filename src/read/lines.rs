@@ -74,7 +74,8 @@ pub struct Reader {
 
 impl Reader {
     /// Reads one block of `content` at `cursor`, gives each whole line to `line` (with the offset of its end, terminator
-    /// included), and moves the cursor. With `complete`, what follows the last line end is a line too.
+    /// included), and moves the cursor. With `complete`, what follows the last line end is a line too. Where `line`
+    /// returns `false`, reading stops behind that line.
     ///
     /// # Errors
     /// What the system or the decompressor says; the cursor stands where the last delivered line ends.
@@ -84,7 +85,7 @@ impl Reader {
         cursor: &mut Cursor,
         complete: bool,
         limits: Limits,
-        mut line: impl FnMut(RawLine<'_>, u64),
+        mut line: impl FnMut(RawLine<'_>, u64) -> bool,
     ) -> io::Result<Step> {
         let start = cursor.position.offset;
         let back = usize::try_from(start).unwrap_or(TAIL_BYTES).min(TAIL_BYTES);
@@ -111,9 +112,12 @@ impl Reader {
         let at_end = read < want;
         let data = back + whole_lines;
         if whole_lines > 0 {
-            deliver(&self.buf[back..data], start, limits, &mut line);
-            self.advance(cursor, start, back, data);
-            let bytes = whole_lines as u64;
+            let taken = deliver(&self.buf[back..data], start, limits, &mut line);
+            self.advance(cursor, start, back, back + taken);
+            let bytes = taken as u64;
+            if taken < whole_lines {
+                return Ok(Step::More { bytes });
+            }
             let rest = (read - data) as u64;
             if !at_end {
                 return Ok(Step::More { bytes });
@@ -150,7 +154,7 @@ impl Reader {
         cursor: &mut Cursor,
         complete: bool,
         limits: Limits,
-        mut line: impl FnMut(RawLine<'_>, u64),
+        mut line: impl FnMut(RawLine<'_>, u64) -> bool,
     ) -> io::Result<Step> {
         let start = cursor.position.offset;
         let mut at = cursor.scanned.max(start);
@@ -169,12 +173,12 @@ impl Reader {
                 return Ok(Step::End { bytes: 0, rest: at - start });
             }
         };
+        let Some(tail_hash) = content.hash_at(end)? else { return Ok(Step::Replaced) };
         // A compressed stream goes back to its start for this; such a line is rare.
         let keep = limits.max_line_bytes + AROUND;
         self.buf.resize(self.buf.len().max(keep), 0);
         let read = content.read_at(start, &mut self.buf[..keep])?;
         emit(&self.buf[..read], start, end, limits, &mut line);
-        let Some(tail_hash) = content.hash_at(end)? else { return Ok(Step::Replaced) };
         *cursor = Cursor::at(Position { offset: end, tail_hash });
         Ok(Step::More { bytes: end - start })
     }
@@ -186,21 +190,25 @@ impl Reader {
     }
 }
 
-/// Gives each line of `block`, which starts at `offset` and ends with a line end.
-fn deliver(block: &[u8], offset: u64, limits: Limits, line: &mut impl FnMut(RawLine<'_>, u64)) {
+/// Gives each line of `block`, which starts at `offset` and ends with a line end; returns how many bytes were taken.
+fn deliver(block: &[u8], offset: u64, limits: Limits, line: &mut impl FnMut(RawLine<'_>, u64) -> bool) -> usize {
     let mut start = 0;
     for newline in memchr_iter(b'\n', block) {
-        emit(&block[start..newline], offset + start as u64, offset + newline as u64 + 1, limits, line);
+        let go_on = emit(&block[start..newline], offset + start as u64, offset + newline as u64 + 1, limits, line);
         start = newline + 1;
+        if !go_on {
+            break;
+        }
     }
+    start
 }
 
 #[inline]
-fn emit(bytes: &[u8], offset: u64, end: u64, limits: Limits, line: &mut impl FnMut(RawLine<'_>, u64)) {
+fn emit(bytes: &[u8], offset: u64, end: u64, limits: Limits, line: &mut impl FnMut(RawLine<'_>, u64) -> bool) -> bool {
     let bytes = strip_bom(bytes.strip_suffix(b"\r").unwrap_or(bytes), offset);
     let cut = bytes.len() > limits.max_line_bytes;
     let bytes = if cut { &bytes[..limits.max_line_bytes] } else { bytes };
-    line(RawLine { bytes, offset, cut }, end);
+    line(RawLine { bytes, offset, cut }, end)
 }
 
 #[inline]
@@ -242,6 +250,7 @@ mod tests {
                     .reader
                     .step(&mut content, &mut self.cursor, complete, limits, |line, end| {
                         lines.push((line.offset, line.bytes.to_vec(), line.cut, end));
+                        !lines.len().is_multiple_of(7)
                     })
                     .unwrap();
                 if !matches!(step, Step::More { .. }) {

@@ -1,0 +1,287 @@
+//! The real binary, with a directory of its own.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::node::{Node, repository, until};
+
+/// A directory with logs, state and configuration for one test.
+#[derive(Debug)]
+pub struct Workspace {
+    dir: tempfile::TempDir,
+    url: String,
+}
+
+/// A daemon that runs; killed on drop.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    /// Its standard error, kept in a file so that no pipe fills.
+    log: PathBuf,
+}
+
+/// A run that ended.
+#[derive(Debug)]
+pub struct Run {
+    /// Exit status.
+    pub status: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Run {
+    /// Standard output as JSON.
+    ///
+    /// # Panics
+    /// If it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
+    }
+
+    /// Expects success.
+    ///
+    /// # Panics
+    /// If the status is not 0.
+    #[must_use]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.status, Some(0), "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+/// The binary under test: `LOGWEIR_BIN`, or the one built beside this test.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("LOGWEIR_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("this test's path");
+    let profile = test.ancestors().find(|dir| dir.join("deps").is_dir()).expect("a target directory");
+    let path = profile.join("logweir");
+    assert!(path.is_file(), "{} is missing: run `make test`, or `cargo build` first", path.display());
+    path
+}
+
+impl Workspace {
+    /// A directory for a test that indexes into `node`.
+    ///
+    /// # Panics
+    /// If there is no room.
+    #[must_use]
+    pub fn new(node: &Node) -> Self {
+        Self::for_url(&node.url)
+    }
+
+    /// A directory for a test that indexes into whatever answers at `url`.
+    ///
+    /// # Panics
+    /// If there is no room.
+    #[must_use]
+    pub fn for_url(url: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("logweir-test-").tempdir().expect("a directory");
+        std::fs::create_dir(dir.path().join("logs")).expect("a directory");
+        Self { dir, url: url.to_owned() }
+    }
+
+    /// A path in the directory.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The directory of the logs.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.path("logs")
+    }
+
+    /// Copies one of the real logs of `integration-tests/data` into the logs.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn take_data(&self, name: &str) -> PathBuf {
+        let to = self.logs().join(name);
+        std::fs::copy(repository().join("integration-tests/data").join(name), &to).expect("the data is there");
+        to
+    }
+
+    /// Writes the configuration: `sources` is the YAML list below `sources:`, `more` further sections. Paths may hold
+    /// `{logs}` and `{dir}`.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn configure(&self, sources: &str, more: &str) {
+        let text = format!(
+            "host: test-host\nsources:\n{sources}\ncheckpoint: {{path: '{{dir}}/state', interval: 100ms}}\n\
+             dead_letters: {{path: '{{dir}}/dead-letters'}}\ntelemetry: {{listen: '127.0.0.1:0'}}\n{more}\n"
+        );
+        let text = if more.contains("elasticsearch:") {
+            text.replace("{url}", &self.url)
+        } else {
+            format!("{text}elasticsearch: {{urls: ['{}']}}\n", self.url)
+        };
+        let logs = self.logs();
+        let text = text.replace("{logs}", logs.to_str().expect("UTF-8"));
+        let text = text.replace("{dir}", self.dir.path().to_str().expect("UTF-8"));
+        std::fs::write(self.path("logweir.yaml"), text).expect("room");
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        let (first, rest) = arguments.split_first().expect("a command");
+        command.arg(first);
+        let mut first_words = 0;
+        // `checkpoints list`, `dead-letters show`: the configuration follows the whole command.
+        if matches!(*first, "checkpoints" | "dead-letters") {
+            command.arg(rest[0]);
+            first_words = 1;
+        }
+        command.arg("--config").arg(self.path("logweir.yaml")).args(&rest[first_words..]);
+        command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the binary to its end.
+    ///
+    /// # Panics
+    /// If it cannot be started or does not end within two minutes.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        let mut child =
+            self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut stdout = child.stdout.take().expect("piped");
+        let mut stderr = child.stderr.take().expect("piped");
+        let out = std::thread::spawn(move || read(&mut stdout));
+        let err = std::thread::spawn(move || read(&mut stderr));
+        let status = wait(&mut child, Duration::from_secs(120));
+        let (stdout, stderr) = (out.join().expect("read"), err.join().expect("read"));
+        let status = status.unwrap_or_else(|| panic!("{arguments:?} did not end\n{stdout}\n{stderr}"));
+        Run { status: status.code(), stdout, stderr }
+    }
+
+    /// Starts `logweir run`.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(&self, arguments: &[&str]) -> Daemon {
+        let log = self.path("daemon.log");
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("room");
+        let mut all = vec!["run"];
+        all.extend(arguments);
+        let child = self.command(&all).stdout(Stdio::null()).stderr(file).spawn().expect("the binary starts");
+        Daemon { child, log }
+    }
+
+    /// `logweir verify`, as JSON, and whether it was satisfied.
+    #[must_use]
+    pub fn verify(&self) -> (Value, bool) {
+        let run = self.run(&["verify", "--output", "json"]);
+        assert!(matches!(run.status, Some(0 | 1)), "{}\n{}", run.stdout, run.stderr);
+        (run.json(), run.status == Some(0))
+    }
+
+    /// Expects that `verify` finds each of `lines` lines exactly once.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn assert_proven(&self, lines: u64) {
+        let (report, satisfied) = self.verify();
+        let total = &report["total"];
+        assert!(satisfied && total["lines"] == lines && total["behind"] == 0, "{report:#}");
+    }
+
+    /// Where the logs are, for globs.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Daemon {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name (`TERM`, `KILL`, `STOP`).
+    ///
+    /// # Panics
+    /// If `kill` cannot be run.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success(), "kill -{name}");
+    }
+
+    /// Kills it and waits until it is gone.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Ends it by SIGTERM; its exit status.
+    ///
+    /// # Panics
+    /// If it does not end within a minute.
+    pub fn stop(mut self) -> Option<i32> {
+        self.signal("TERM");
+        let status = wait(&mut self.child, Duration::from_secs(60));
+        status.unwrap_or_else(|| panic!("did not end: {}", self.log())).code()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What it said so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it has said `words`.
+    pub fn said(&self, words: &str) {
+        until(&format!("{words:?} in\n{}", self.log()), Duration::from_secs(60), || {
+            self.log().contains(words).then_some(())
+        });
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read(from: &mut impl Read) -> String {
+    let mut bytes = Vec::new();
+    let _ = from.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let began = Instant::now();
+    loop {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status);
+        }
+        if began.elapsed() > limit {
+            let _ = child.kill();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,122 @@
+//! One file in the ledger: its row, and behind the checkpoint the queue of what was read.
+
+use std::collections::VecDeque;
+
+use crate::record::{Outcomes, Position, Span};
+
+use super::super::row::FileRow;
+use super::{MAX_OFFSET, Totals};
+
+#[derive(Debug)]
+pub(super) struct File {
+    pub row: FileRow,
+    /// Spans after the checkpoint, in order, without a gap; the first one is never settled.
+    pub queue: VecDeque<Pending>,
+    /// End of the last span read; the checkpoint if there is none.
+    pub read: u64,
+    /// Lines read.
+    pub lines: u64,
+    /// Lines in the queue without an outcome.
+    pub in_flight: u64,
+    /// Outcomes in the queue: settled behind an unsettled span.
+    pub ahead: Outcomes,
+    /// The reservation that is certainly on disk.
+    pub durable: u64,
+    /// The reservation that an earlier run of the program left: below it, bytes stay in doubt until the checkpoint has
+    /// passed them, even when this run never sent them.
+    pub inherited: u64,
+    pub dirty: bool,
+    pub forget: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub span: Span,
+    pub tail_hash: u64,
+    pub lines: u64,
+    pub last_time_ns: Option<i64>,
+    pub outcomes: Option<Outcomes>,
+}
+
+impl File {
+    /// A file of which nothing is in flight, with the reservation that is certainly on disk.
+    pub fn new(mut row: FileRow, durable: u64) -> Self {
+        row.reserved = row.reserved.max(row.position.offset);
+        Self {
+            queue: VecDeque::new(),
+            read: row.position.offset,
+            lines: row.outcomes.total(),
+            in_flight: 0,
+            ahead: Outcomes::default(),
+            durable,
+            inherited: row.reserved,
+            dirty: false,
+            forget: false,
+            row,
+        }
+    }
+
+    /// Raises the reservation to `ahead` bytes beyond what was read, unless it covers `end` and half of them still: then
+    /// the row need not be written. Returns whether it did.
+    pub fn raise(&mut self, end: u64, ahead: u64) -> bool {
+        if self.row.reserved >= end.max(self.read.saturating_add(ahead / 2).min(MAX_OFFSET)) {
+            return false;
+        }
+        self.row.reserved = end.max(self.read.saturating_add(ahead).min(MAX_OFFSET));
+        true
+    }
+
+    /// Moves the checkpoint over what is settled at the front of the queue; returns the bytes passed.
+    pub fn advance(&mut self) -> u64 {
+        let before = self.row.position.offset;
+        while let Some(Pending { span, tail_hash, last_time_ns, outcomes: Some(outcomes), .. }) =
+            self.queue.front().copied()
+        {
+            self.queue.pop_front();
+            self.row.position = Position { offset: span.end, tail_hash };
+            self.row.last_time_ns = last_time_ns.or(self.row.last_time_ns);
+            self.row.outcomes += outcomes;
+            take(&mut self.ahead, outcomes);
+        }
+        // Lines that were skipped by rule are settled without ever being sent, so without a reservation.
+        self.row.reserved = self.row.reserved.max(self.row.position.offset);
+        self.row.position.offset - before
+    }
+
+    pub fn totals(&self) -> Totals {
+        let mut outcomes = self.row.outcomes;
+        outcomes += self.ahead;
+        let lag = self.read - self.row.position.offset;
+        Totals { lines: self.lines, outcomes, in_flight: self.in_flight, lag }
+    }
+
+    pub fn check(&self) -> Result<(), &'static str> {
+        let (mut end, mut in_flight, mut ahead) = (self.row.position.offset, 0, Outcomes::default());
+        for pending in &self.queue {
+            if pending.span.start != end {
+                return Err("each span starts where the one before ends");
+            }
+            end = pending.span.end;
+            match pending.outcomes {
+                Some(outcomes) => ahead += outcomes,
+                None => in_flight += pending.lines,
+            }
+        }
+        let totals = self.totals();
+        let rules = [
+            (end == self.read, "the last span ends where reading stands"),
+            (in_flight == self.in_flight && ahead == self.ahead, "the counts of the queue = its spans"),
+            (totals.lines == totals.outcomes.total() + in_flight, "lines read = settled + in flight"),
+            (self.row.reserved >= self.row.position.offset, "the reservation covers the checkpoint"),
+            (self.queue.front().is_none_or(|first| first.outcomes.is_none()), "the first span is unsettled"),
+        ];
+        rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(*rule))
+    }
+}
+
+fn take(from: &mut Outcomes, outcomes: Outcomes) {
+    from.created -= outcomes.created;
+    from.duplicate -= outcomes.duplicate;
+    from.dead_lettered -= outcomes.dead_lettered;
+    from.skipped -= outcomes.skipped;
+}

@@ -1,0 +1,326 @@
+//! What is in doubt is looked up before it is sent again: an id is unique only inside one backing index, so after a
+//! rollover a second `create` would make a second copy (invariant 4).
+//!
+//! In this order: no request of ours that was given up is still running; then the write index is noted; then everything
+//! written so far is made visible; then the ids are searched across the whole target. What arrives after the note and
+//! lands in the noted index is answered 409 there, and what lands in another one is looked up once more.
+//! A target that is not there yet holds nothing. Of two copies the one in the younger index is deleted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::client::{Client, Kind, Method, Reply, Request, SendError};
+use crate::record::LineId;
+
+use super::reply;
+
+/// Ids in one search.
+const IDS: usize = 5000;
+/// What a search returns at most: twice the ids, so that twins are seen.
+const HITS: usize = 10_000;
+/// Between two looks at the tasks.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Why a look-up has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// No whole answer.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// Another answer than what was asked for.
+    #[error("{what} was answered {status}: {words}")]
+    Refused {
+        /// The request.
+        what: &'static str,
+        /// HTTP status.
+        status: u16,
+        /// The cluster's own words.
+        words: String,
+    },
+}
+
+/// Looks up ids in one target.
+#[derive(Debug)]
+pub struct Lookup<'a> {
+    client: &'a Client,
+    expression: String,
+    deadline: Duration,
+}
+
+impl<'a> Lookup<'a> {
+    /// For the data stream, index or pattern `target`; each request is given `deadline`.
+    #[must_use]
+    pub fn new(client: &'a Client, target: &str, deadline: Duration) -> Self {
+        Self { client, expression: expression(target), deadline }
+    }
+
+    /// Waits until the cluster shows no bulk request whose `X-Opaque-Id` is one of `ours`. Where the tasks may not be
+    /// seen, waits one deadline instead.
+    pub async fn quiet(&self, ours: impl Fn(&str) -> bool) -> Result<(), LookupError> {
+        loop {
+            let query = [("actions", "*bulk*"), ("filter_path", "nodes.*.tasks.*.headers")];
+            let reply = self.client.send(Request { query: &query, ..self.request(Method::Get, "_tasks") }).await?;
+            match reply.status {
+                200 if !running(&reply.body).iter().any(|id| ours(id)) => return Ok(()),
+                200 => tokio::time::sleep(PAUSE).await,
+                429 | 500.. => return Err(refused("a list of tasks", &reply)),
+                _ => {
+                    tokio::time::sleep(self.deadline).await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// The index that new documents go to; `None` while there is none.
+    pub async fn write_index(&self) -> Result<Option<String>, LookupError> {
+        let path = format!("{}/_settings", self.expression);
+        let query = [("filter_path", "*.settings.index.creation_date")];
+        let reply = self.client.send(Request { query: &query, ..self.request(Method::Get, &path) }).await?;
+        let settings: BTreeMap<String, serde_json::Value> = match reply.status {
+            404 => return Ok(None),
+            200 => parse("the settings", &reply)?,
+            _ => return Err(refused("a look at the settings", &reply)),
+        };
+        Ok(newest(settings.keys().map(String::as_str)).map(str::to_owned))
+    }
+
+    /// The indices that hold each of `ids`, oldest first; an id that is nowhere is left out.
+    pub async fn find(&self, ids: &[LineId]) -> Result<HashMap<LineId, Vec<String>>, LookupError> {
+        let path = format!("{}/_refresh", self.expression);
+        let reply = self.client.send(self.request(Method::Post, &path)).await?;
+        match reply.status {
+            200 => {}
+            404 => return Ok(HashMap::new()),
+            _ => return Err(refused("a refresh", &reply)),
+        }
+        let mut places: HashMap<LineId, Vec<String>> = HashMap::new();
+        let mut parts: Vec<&[LineId]> = ids.chunks(IDS).collect();
+        while let Some(part) = parts.pop() {
+            let hits = self.search(part).await?;
+            if hits.len() >= HITS && part.len() > 1 {
+                // More copies than were thought possible: smaller parts, so that none stays unseen.
+                let (one, other) = part.split_at(part.len() / 2);
+                parts.extend([one, other]);
+                continue;
+            }
+            for hit in hits {
+                if let Ok(id) = hit.id.as_bytes().try_into() {
+                    places.entry(LineId(id)).or_default().push(hit.index);
+                }
+            }
+        }
+        for indices in places.values_mut() {
+            indices.sort_by(|one, other| age(one).cmp(&age(other)));
+            indices.dedup();
+        }
+        Ok(places)
+    }
+
+    /// Deletes every copy but the oldest; returns how many that were.
+    pub async fn delete_younger(&self, places: &HashMap<LineId, Vec<String>>) -> Result<usize, LookupError> {
+        let mut body = String::new();
+        let mut count = 0;
+        for (id, indices) in places {
+            for index in indices.iter().skip(1) {
+                let meta = serde_json::json!({"delete": {"_index": index, "_id": id.as_str()}});
+                body.push_str(&meta.to_string());
+                body.push('\n');
+                count += 1;
+            }
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        let query = [("filter_path", reply::FILTER_PATH)];
+        let body = Some(Bytes::from(body));
+        let request = Request { query: &query, body, kind: Kind::Ndjson, ..self.request(Method::Post, "_bulk") };
+        let reply = self.client.send(request).await?;
+        let what = "the deletion of second copies";
+        if reply.status != 200 {
+            return Err(refused(what, &reply));
+        }
+        let answers = reply::decode(&reply.body, count).map_err(|error| unreadable(what, &error))?;
+        match answers.iter().map(|alike| &alike.reply).find(|item| !matches!(item.status, 200 | 404)) {
+            None => Ok(count),
+            Some(item) => {
+                let words = item.error.as_ref().map(|error| format!("{}: {}", error.kind, error.reason));
+                Err(LookupError::Refused { what, status: item.status, words: words.unwrap_or_default() })
+            }
+        }
+    }
+
+    async fn search(&self, ids: &[LineId]) -> Result<Vec<Hit>, LookupError> {
+        let path = format!("{}/_search", self.expression);
+        let filter = "hits.hits._id,hits.hits._index,timed_out,_shards.failed";
+        let query = [("filter_path", filter), ("allow_partial_search_results", "false")];
+        let values: Vec<_> = ids.iter().map(LineId::as_str).collect();
+        let body = serde_json::json!({
+            "query": {"ids": {"values": values}},
+            "size": HITS, "_source": false, "sort": ["_doc"], "track_total_hits": false,
+        });
+        let body = Some(Bytes::from(body.to_string()));
+        let reply = self.client.send(Request { query: &query, body, ..self.request(Method::Post, &path) }).await?;
+        let what = "a search for ids";
+        match reply.status {
+            200 => {}
+            404 => return Ok(Vec::new()),
+            _ => return Err(refused(what, &reply)),
+        }
+        let answer: SearchAnswer = parse(what, &reply)?;
+        if answer.timed_out || answer.shards.failed > 0 {
+            let words = "not every shard answered".to_owned();
+            return Err(LookupError::Refused { what, status: 503, words });
+        }
+        Ok(answer.hits.hits)
+    }
+
+    fn request<'r>(&self, method: Method, path: &'r str) -> Request<'r> {
+        Request::new(method, path, self.deadline)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct SearchAnswer {
+    timed_out: bool,
+    #[serde(rename = "_shards")]
+    shards: Shards,
+    #[serde(default)]
+    hits: Hits,
+}
+
+#[derive(Debug, Deserialize)]
+struct Shards {
+    failed: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Hits {
+    #[serde(default)]
+    hits: Vec<Hit>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Hit {
+    #[serde(rename = "_id")]
+    id: String,
+    #[serde(rename = "_index")]
+    index: String,
+}
+
+fn parse<T: serde::de::DeserializeOwned>(what: &'static str, reply: &Reply) -> Result<T, LookupError> {
+    serde_json::from_slice(&reply.body).map_err(|error| unreadable(what, &error))
+}
+
+fn unreadable(what: &'static str, error: &dyn std::error::Error) -> LookupError {
+    LookupError::Refused { what, status: 502, words: error.to_string() }
+}
+
+fn refused(what: &'static str, reply: &Reply) -> LookupError {
+    LookupError::Refused { what, status: reply.status, words: words(&reply.body) }
+}
+
+/// What a body says went wrong, in a line: type and reason if it is Elasticsearch's, else its beginning.
+#[must_use]
+pub fn words(body: &[u8]) -> String {
+    let error: Option<serde_json::Value> =
+        serde_json::from_slice(body).ok().and_then(|value: serde_json::Value| Some(value.get("error")?.clone()));
+    let text = match &error {
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(error) => format!("{}: {}", text(error, "type"), text(error, "reason")),
+        None => String::from_utf8_lossy(body).split_whitespace().collect::<Vec<_>>().join(" "),
+    };
+    text.chars().take(500).collect()
+}
+
+fn text<'a>(value: &'a serde_json::Value, key: &str) -> &'a str {
+    value.get(key).and_then(serde_json::Value::as_str).unwrap_or_default()
+}
+
+/// The `X-Opaque-Id` of each running task.
+fn running(body: &[u8]) -> Vec<String> {
+    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let nodes = value.get("nodes").and_then(serde_json::Value::as_object);
+    let tasks = nodes.into_iter().flatten().filter_map(|(_, node)| node.get("tasks")?.as_object()).flatten();
+    tasks.filter_map(|(_, task)| Some(task.get("headers")?.get("X-Opaque-Id")?.as_str()?.to_owned())).collect()
+}
+
+/// The target as an expression that names all its indices: what `strftime` would fill in becomes `*`.
+fn expression(target: &str) -> String {
+    let mut expression = String::with_capacity(target.len());
+    let mut rest = target.chars();
+    while let Some(char) = rest.next() {
+        let star = char == '*' || char == '%';
+        if char == '%' {
+            rest.next();
+        }
+        if !star {
+            expression.push(char);
+        } else if !expression.ends_with('*') {
+            expression.push('*');
+        }
+    }
+    expression
+}
+
+/// Whether every document of the target names its index itself: an id then has one home, whatever rolls over.
+#[must_use]
+pub fn is_pattern(target: &str) -> bool {
+    target.contains(['*', '%'])
+}
+
+/// Sorts indices from old to young: backing indices by generation, others by name, which holds a date.
+fn age(index: &str) -> (u64, &str) {
+    let backing = index.starts_with(".ds-") || index.contains(":.ds-");
+    let generation = index.rsplit('-').next().filter(|_| backing).and_then(|digits| digits.parse().ok());
+    (generation.unwrap_or(0), index)
+}
+
+fn newest<'a>(indices: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    indices.max_by(|one, other| age(one).cmp(&age(other)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_becomes_an_expression_for_all_its_indices() {
+        for (target, expected) in [
+            ("logs-nginx.access-default", "logs-nginx.access-default"),
+            ("web-%Y.%m.%d", "web-*.*.*"),
+            ("web-%Y%m", "web-*"),
+            ("web-*", "web-*"),
+        ] {
+            assert_eq!(expression(target), expected);
+            assert_eq!(is_pattern(target), expected.contains('*'));
+        }
+    }
+
+    #[test]
+    fn backing_indices_age_by_generation_and_dated_ones_by_name() {
+        let names = [".ds-logs-x-2026.11.02-000009", ".ds-logs-x-2026.01.01-000010"];
+        assert_eq!(newest(names.into_iter()), Some(names[1]));
+        assert_eq!(newest(["web-2026.02.01", "web-2026.01.31"].into_iter()), Some("web-2026.02.01"));
+        assert_eq!(newest(std::iter::empty()), None);
+    }
+
+    #[test]
+    fn tasks_are_known_by_their_opaque_id() {
+        let body = br#"{"nodes":{"n":{"tasks":{"n:1":{"headers":{"X-Opaque-Id":"a"}},"n:2":{"headers":{}}}}}}"#;
+        assert_eq!(running(body), ["a"]);
+        assert!(running(b"{}").is_empty());
+    }
+
+    #[test]
+    fn the_cluster_s_own_words_are_kept_short() {
+        let body = br#"{"error":{"root_cause":[],"type":"security_exception","reason":"no"},"status":403}"#;
+        assert_eq!(words(body), "security_exception: no");
+        assert_eq!(words(br#"{"error":"Incorrect HTTP method"}"#), "Incorrect HTTP method");
+        assert_eq!(words(b"<html>\n<b>bad  gateway</b>"), "<html> <b>bad gateway</b>");
+        assert_eq!(words(&[b'x'; 9999]).len(), 500);
+    }
+}

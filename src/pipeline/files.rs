@@ -1,0 +1,152 @@
+//! A file that is followed: what discovery, the pump and the final look at it share.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::queue::Entry;
+use crate::encode::FileFields;
+use crate::parse::Format;
+use crate::read::{Content, Cursor, Stat};
+use crate::record::FileId;
+
+/// A file that is followed. It is in the queue, or being read, at most once ([`File::queued`]), so one thread reads it at
+/// a time and its lines stay in order.
+#[derive(Debug)]
+pub struct File {
+    /// Which file.
+    pub id: FileId,
+    /// Index of its source.
+    pub source: usize,
+    /// Last change in ns, while it is part of the backlog; 0 once it has been read to its end.
+    pub backlog: AtomicI64,
+    /// Whether it is in the queue or being read.
+    pub queued: AtomicBool,
+    /// Whether it changed while it was.
+    pub again: AtomicBool,
+    /// Bytes on disk, as last seen.
+    pub size: AtomicU64,
+    /// How far it was read, in (decompressed) bytes.
+    pub read_to: AtomicU64,
+    /// What only one thread at a time may touch. Nobody waits for memory or for a network while holding it.
+    state: Mutex<State>,
+}
+
+/// The part of a [`File`] that is behind its lock.
+#[derive(Debug)]
+pub struct State {
+    /// Its path now.
+    pub path: Arc<Path>,
+    /// Device and inode of the physical file that carries it.
+    pub key: (u64, u64),
+    /// The open file, if it is held open.
+    pub open: Option<Open>,
+    /// Where reading goes on.
+    pub cursor: Cursor,
+    /// No more will be written: what follows the last line end is a line.
+    pub complete: bool,
+    /// Bytes after the last line end, when last read to the end.
+    pub rest: u64,
+    /// What the system said when it was last read to its end; `None` while there is more.
+    pub end: Option<Stat>,
+    /// Its physical file is not this one any more: not to be read.
+    pub detached: bool,
+    /// The format, once it is decided.
+    pub format: Option<Arc<Format>>,
+    /// The last time that a line of it gave.
+    pub last_time: Option<i64>,
+    /// Lines before this byte may be in Elasticsearch already.
+    pub doubt_end: u64,
+    /// Its fields in documents.
+    pub fields: FileFields,
+}
+
+impl File {
+    /// A file to follow from `state.cursor` on.
+    #[must_use]
+    pub fn new(id: FileId, source: usize, stat: &Stat, backlog: bool, state: State) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            source,
+            backlog: AtomicI64::new(if backlog { stat.mtime_ns.max(1) } else { 0 }),
+            queued: AtomicBool::new(false),
+            again: AtomicBool::new(false),
+            size: AtomicU64::new(stat.size),
+            read_to: AtomicU64::new(state.cursor.position.offset),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// The part behind the lock.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry for File {
+    fn backlog_since(&self) -> Option<i64> {
+        let since = self.backlog.load(Ordering::Relaxed);
+        (since != 0).then_some(since)
+    }
+}
+
+/// A file held open, counted.
+#[derive(Debug)]
+pub struct Open {
+    /// The file.
+    pub content: Content,
+    /// When it was last read.
+    pub used: Instant,
+    _slot: Slot,
+}
+
+/// How many files may be held open.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    used: Arc<AtomicUsize>,
+    max: usize,
+}
+
+/// One of the [`Slots`].
+#[derive(Debug)]
+struct Slot(Arc<AtomicUsize>);
+
+impl Slots {
+    /// So many.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self { used: Arc::default(), max }
+    }
+
+    /// Holds `content` open, whatever the limit: for a file being read.
+    #[must_use]
+    pub fn hold(&self, content: Content) -> Open {
+        self.used.fetch_add(1, Ordering::Relaxed);
+        Open { content, used: Instant::now(), _slot: Slot(Arc::clone(&self.used)) }
+    }
+
+    /// Whether there is room for one more.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.used() < self.max
+    }
+
+    /// Whether more are held than may be.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.used() > self.max
+    }
+
+    /// How many are held.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,286 @@
+//! The pump: threads that each take a file's turn, read, parse, enrich and encode its lines into a batch of their own,
+//! and send full batches on. All work that costs CPU is here; none of it waits while it holds a file.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::Shared;
+use super::files::File;
+use super::follow::Report;
+use super::queue::Next;
+use crate::batch::Builder;
+use crate::encode::{Buffers, IndexPattern, Item, decide_time};
+use crate::enrich::Chain;
+use crate::parse::{Cache, Format};
+use crate::read::{Content, Limits, Reader, Step};
+use crate::record::{Batch, Document, LineId};
+use crate::telemetry::events::LinesCut;
+
+/// How much of one file is read in a turn: some milliseconds of work, so that no file waits long for another.
+const TURN_BYTES: u64 = 1 << 20;
+
+/// How much of a file `auto` looks at.
+const DETECT_BYTES: usize = 64 << 10;
+
+/// How long a thread waits for work or memory before it looks whether to end.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// One thread's state: buffers and caches that live as long as it does.
+pub struct Pump {
+    shared: Arc<Shared>,
+    batches: tokio::sync::mpsc::Sender<Batch>,
+    reader: Reader,
+    document: Document,
+    cache: Cache,
+    buffers: Buffers,
+    /// By source.
+    patterns: Vec<Option<IndexPattern>>,
+    /// By source.
+    chains: Vec<Chain>,
+    /// By destination; most daemons have one.
+    builders: Vec<Option<Builder>>,
+}
+
+/// How a turn ended.
+enum Turn {
+    /// There is more to read.
+    More,
+    /// All that is there was read, or the file cannot be read now.
+    Done,
+}
+
+impl Pump {
+    /// A thread's state, for `shared`; full batches go to `batches`.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, batches: tokio::sync::mpsc::Sender<Batch>) -> Self {
+        let chains = shared.plans.iter().map(|plan| Chain::new(&shared.config.enrich, plan.layout.keep())).collect();
+        let builders = shared.destinations.iter().map(|_| None).collect();
+        Self {
+            batches,
+            reader: Reader::default(),
+            document: Document::default(),
+            cache: Cache::default(),
+            buffers: Buffers::default(),
+            patterns: shared.plans.iter().map(|plan| plan.dated.clone()).collect(),
+            chains,
+            builders,
+            shared,
+        }
+    }
+
+    /// Works until the queue is closed; what was read by then is sent on.
+    pub fn run(mut self) {
+        loop {
+            let wait = self.until_due().unwrap_or(PATIENCE);
+            match self.shared.queue.next(wait) {
+                Next::Ready(file) => self.serve(&file),
+                Next::Nothing => {}
+                Next::Closed => break,
+            }
+            self.send_due();
+        }
+        self.send_all();
+    }
+
+    /// One turn of one file, and its way back into the queue.
+    fn serve(&mut self, file: &Arc<File>) {
+        let destination = self.shared.destination_of[file.source];
+        if !self.open_builder(destination) {
+            // No memory is free: Elasticsearch is behind, and the file is the queue.
+            self.shared.queue.push_back(Arc::clone(file));
+            return;
+        }
+        let turn = self.turn(file, destination);
+        if self.builders[destination].as_ref().is_some_and(|builder| builder.is_full(&self.shared.limits)) {
+            self.send(destination);
+        }
+        match turn {
+            Turn::More => self.shared.queue.push_back(Arc::clone(file)),
+            Turn::Done => {
+                file.backlog.store(0, Ordering::Relaxed);
+                file.queued.store(false, Ordering::Release);
+                if file.again.swap(false, Ordering::AcqRel) {
+                    self.shared.enqueue(file);
+                }
+            }
+        }
+    }
+
+    /// Sees to it that there is a batch to fill. Where memory is short, what is there already is sent first, so that no
+    /// two threads can wait for each other.
+    fn open_builder(&mut self, destination: usize) -> bool {
+        if self.builders[destination].is_some() {
+            return true;
+        }
+        let bytes = self.shared.limits.share();
+        let share = self.shared.budget.take(bytes, Duration::ZERO).or_else(|| {
+            self.send_all();
+            self.shared.budget.take(bytes, PATIENCE)
+        });
+        let Some(share) = share else { return false };
+        let to = self.shared.destinations[destination].clone();
+        self.builders[destination] = Some(Builder::new(to, self.shared.spares.take(), share, Instant::now()));
+        true
+    }
+
+    fn turn(&mut self, file: &Arc<File>, destination: usize) -> Turn {
+        let shared = Arc::clone(&self.shared);
+        let mut state = file.lock();
+        if state.detached {
+            return Turn::Done;
+        }
+        if state.open.is_none() {
+            match Content::open(&state.path) {
+                Ok((content, stat)) if stat.key() == state.key => state.open = Some(shared.slots.hold(content)),
+                Ok(_) => {
+                    shared.report(Report::Moved(file.id));
+                    return Turn::Done;
+                }
+                Err(error) => {
+                    shared.report(Report::Unreadable(file.id, error));
+                    return Turn::Done;
+                }
+            }
+        }
+        let state = &mut *state;
+        let Some(mut open) = state.open.take() else { return Turn::Done };
+        let result = self.read(file, state, &mut open.content, destination, &shared);
+        file.read_to.store(state.cursor.position.offset, Ordering::Relaxed);
+        open.used = Instant::now();
+        let turn = match result {
+            Ok(Step::More { .. }) => {
+                state.end = None;
+                Turn::More
+            }
+            Ok(Step::End { rest, .. }) => {
+                state.rest = rest;
+                state.end = open.content.stat().ok();
+                if open.content.is_packed() {
+                    file.size.store(file.read_to.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
+                if state.complete {
+                    shared.report(Report::Finished(file.id));
+                }
+                Turn::Done
+            }
+            Ok(Step::Replaced) => {
+                shared.report(Report::Replaced(file.id));
+                return Turn::Done;
+            }
+            Err(error) => {
+                shared.report(Report::Unreadable(file.id, error));
+                return Turn::Done;
+            }
+        };
+        if !shared.slots.is_over() {
+            state.open = Some(open);
+        }
+        turn
+    }
+
+    /// Steps through the file until its turn is over, its batch is full or its end is reached.
+    fn read(
+        &mut self,
+        file: &File,
+        state: &mut super::files::State,
+        content: &mut Content,
+        destination: usize,
+        shared: &Shared,
+    ) -> io::Result<Step> {
+        let plan = &shared.plans[file.source];
+        let format = match (&state.format, &plan.format) {
+            (Some(format), _) | (None, Some(format)) => Arc::clone(format),
+            (None, None) => {
+                let mut head = vec![0; DETECT_BYTES];
+                let n = content.read_at(0, &mut head)?;
+                shared.decide_format(file, &state.path, &head[..n])
+            }
+        };
+        state.format = Some(Arc::clone(&format));
+        let format: &Format = &format;
+        let Some(builder) = self.builders[destination].as_mut() else { return Ok(Step::More { bytes: 0 }) };
+        let chain = &mut self.chains[file.source];
+        let pattern = &mut self.patterns[file.source];
+        let (document, cache, buffers) = (&mut self.document, &mut self.cache, &mut self.buffers);
+        let limits = Limits { max_line_bytes: shared.max_line_bytes };
+        let enrich = &shared.config.enrich;
+        let read_at_ns = shared.wall_clock_ns();
+        let start = state.cursor.position;
+        let doubtful = start.offset < state.doubt_end;
+        builder.begin(file.id, &state.path, start, doubtful, Instant::now());
+        let fields = &state.fields;
+        let complete = state.complete;
+        let mut last_time = state.last_time;
+        let mut cut = 0;
+        let step = loop {
+            let step = self.reader.step(content, &mut state.cursor, complete, limits, |line, _| {
+                if line.bytes.is_empty() || !plan.filter.keeps(line.bytes) {
+                    builder.skipped();
+                    return true;
+                }
+                document.clear();
+                format.parse(line.bytes, document, cache);
+                cut += u64::from(line.cut);
+                chain.apply(line.bytes, document);
+                let (time, remark) = decide_time(document.time, last_time, read_at_ns, enrich);
+                document.tags.add(remark);
+                if remark.is_empty() {
+                    last_time = Some(time);
+                }
+                let id = LineId::new(file.id, line.offset, line.bytes);
+                let index = pattern.as_mut().map(|pattern| pattern.fill(time));
+                let item = Item { line, id, file: fields, time, index };
+                let start = builder.body().len();
+                let source = plan.layout.encode(&item, document, buffers, builder.body());
+                builder.added(id, line.offset, start, source);
+                !builder.is_full(&shared.limits)
+            });
+            builder.reached(state.cursor.position);
+            match step {
+                Ok(Step::More { .. })
+                    if !builder.is_full(&shared.limits) && state.cursor.position.offset - start.offset < TURN_BYTES => {
+                }
+                other => break other,
+            }
+        };
+        state.last_time = last_time;
+        if cut > 0 {
+            LinesCut { path: &state.path, lines: cut, offset: start.offset }.emit(&shared.metrics);
+        }
+        if let Some(run) = builder.last_run().filter(|run| !run.span.is_empty()) {
+            shared.metrics.lines_read(run.lines, run.span.len());
+            shared.register(run, last_time);
+        }
+        step
+    }
+
+    /// How long until the oldest batch is due.
+    fn until_due(&self) -> Option<Duration> {
+        let due = self.builders.iter().flatten().map(|builder| builder.due(&self.shared.limits)).min()?;
+        Some(due.saturating_duration_since(Instant::now()))
+    }
+
+    fn send_due(&mut self) {
+        let now = Instant::now();
+        for destination in 0..self.builders.len() {
+            if self.builders[destination].as_ref().is_some_and(|builder| builder.due(&self.shared.limits) <= now) {
+                self.send(destination);
+            }
+        }
+    }
+
+    fn send_all(&mut self) {
+        for destination in 0..self.builders.len() {
+            self.send(destination);
+        }
+    }
+
+    fn send(&mut self, destination: usize) {
+        let Some(batch) = self.builders[destination].take().and_then(Builder::finish) else { return };
+        self.shared.health.beat(crate::telemetry::Stage::Read);
+        // It fails only when the index stage is gone: the process is ending at once, and the checkpoint knows.
+        let _ = self.batches.blocking_send(batch);
+    }
+}

@@ -1,0 +1,407 @@
+//! One life of the daemon: what is opened in which order, how it starts, how it drains, what it ends with.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::events::Told;
+use super::follow::{Claimed, Follower};
+use super::plan::{Plan, PlanError};
+use super::pump::Pump;
+use super::{Counted, Parts, Shared};
+use crate::checkpoint::{Checkpoints, StoreError, Trouble};
+use crate::client::{Client, ClientError};
+use crate::config::{AuthError, Config};
+use crate::index::dead_letter::DeadLetters;
+use crate::index::{Deps, Indexer};
+use crate::record::Batch;
+use crate::setup;
+use crate::telemetry::events::Fault;
+use crate::telemetry::export::OtlpError;
+use crate::telemetry::server::ListenError;
+use crate::telemetry::{
+    FaultCause, Gauge, Health, HoldCause, Metrics, Notifier, OtlpPush, Snapshot, TelemetryServer, progress, systemd,
+};
+
+/// Batches between the pump and the index stage: enough that neither waits for the other's pause.
+const BATCHES: usize = 2;
+
+/// How long a first start waits to hear whether the target is empty; then it goes on, looking up what it sends.
+const ORIGIN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How to run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Index all there is, then end.
+    pub once: bool,
+    /// With `once`: give up after this.
+    pub deadline: Option<Duration>,
+}
+
+/// What stops the daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A source cannot be used as it is configured.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Two sources claim one file.
+    #[error(transparent)]
+    Claimed(#[from] Claimed),
+    /// A secret cannot be read.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// Elasticsearch's address, certificate or login cannot be used.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The address of telemetry cannot be used.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The address that metrics are pushed to cannot be used.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
+    /// The checkpoint store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The dead letters cannot be used.
+    #[error("cannot use the directory of dead letters {}: {source}", path.display())]
+    DeadLetters {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The runtime, a thread or a signal handler cannot be had.
+    #[error("cannot {doing}: {source}")]
+    System {
+        /// What for.
+        doing: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// `--deadline` passed.
+    #[error("not done within the deadline: {0}")]
+    Deadline(String),
+    /// The second phase of shutting down was over before everything on its way was settled.
+    #[error("ended with {lines} lines on their way: they are sent again at the next start")]
+    Cut {
+        /// Lines without an outcome.
+        lines: u64,
+    },
+}
+
+/// Why the pipeline ends.
+enum End {
+    /// All done.
+    Done,
+    /// A signal.
+    Signal,
+    /// The deadline.
+    Deadline,
+    /// The follower's first scan says no.
+    Follower(Result<(), Claimed>),
+}
+
+/// Runs until a signal, or with [`Options::once`] until all is done.
+///
+/// # Errors
+/// What kept it from starting, or from finishing.
+pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError> {
+    let began = Instant::now();
+    let host = config.host.clone().unwrap_or_else(host_name);
+    let plans = Plan::compile(&config, &host)?;
+    let client = Arc::new(Client::new(&config.elasticsearch, config.elasticsearch.auth.resolve()?)?);
+    let metrics = Metrics::new(&host);
+    let health = Health::new(metrics.clone(), Health::stuck_after(config.elasticsearch.request_timeout.0));
+    let dead_letters = DeadLetters::open(&config.dead_letters)
+        .map_err(|source| RunError::DeadLetters { path: config.dead_letters.path.clone(), source })?;
+    let store_health = health.clone();
+    let store_metrics = metrics.clone();
+    let store_path = config.checkpoint.path.clone();
+    let now_s = jiff::Timestamp::now().as_second();
+    if config.enrich.user_agent {
+        // Its rules take some ten milliseconds to read: beside the rest of the start.
+        std::thread::spawn(crate::enrich::prepare);
+    }
+    let (checkpoints, rows) = Checkpoints::open(&config.checkpoint, now_s, move |trouble| match trouble {
+        Trouble::CannotCommit { error, .. } => {
+            store_health.hold(HoldCause::Store, &error.to_string());
+            Fault { cause: FaultCause::Store, doing: "commit", subject: &store_path, error: &error }
+                .emit(&store_metrics);
+        }
+        Trouble::Recovered { .. } => store_health.clear(HoldCause::Store),
+        Trouble::Refused(error) => {
+            Fault { cause: FaultCause::Store, doing: "account", subject: &store_path, error: &error }
+                .emit(&store_metrics);
+        }
+    })?;
+
+    let everything = CancellationToken::new();
+    if !config.telemetry.listen.is_empty() {
+        TelemetryServer::start(&config.telemetry.listen, metrics.clone(), health.clone(), everything.clone()).await?;
+    }
+    let otlp = match &config.telemetry.otlp_endpoint {
+        Some(endpoint) => {
+            let push = OtlpPush::new(endpoint, config.telemetry.otlp_interval.0, metrics.clone())?;
+            Some(tokio::spawn(push.run(everything.clone())))
+        }
+        None => None,
+    };
+    let notifier = Notifier::from_env();
+    let interval = systemd::watchdog_interval();
+    tokio::spawn(systemd::report(notifier.clone(), metrics.clone(), health.clone(), interval, everything.clone()));
+    let mut signals = Signals::new()?;
+
+    let first_start = rows.is_empty();
+    let parts = Parts {
+        plans,
+        host,
+        checkpoints: Arc::clone(&checkpoints),
+        first_start,
+        metrics: metrics.clone(),
+        health: health.clone(),
+    };
+    let shared = Shared::new(config, parts);
+    let budget = Arc::clone(&shared.budget);
+    metrics.own(Gauge::MemoryUsage, move || budget.used());
+    metrics.set(Gauge::MemoryLimit, shared.config.batch.max_memory.0);
+    let slots = shared.slots.clone();
+    metrics.own(Gauge::OpenFiles, move || slots.used() as u64);
+
+    // Elasticsearch is prepared beside the rest; documents wait for it, files do not.
+    let (prepared, on_prepared) = oneshot::channel();
+    let (trusted, on_trusted) = oneshot::channel();
+    let ask_origin = checkpoints.doubtful_origin() && first_start;
+    tokio::spawn(prepare(Arc::clone(&client), Arc::clone(&shared), ask_origin.then_some(trusted), prepared));
+    if ask_origin {
+        // Whether the answer comes in time or not, the start goes on: without it, what is sent is looked up first.
+        let _ = tokio::time::timeout(ORIGIN_PATIENCE, on_trusted).await;
+    }
+
+    let (sender, receiver) = mpsc::channel::<Batch>(BATCHES);
+    let cut = CancellationToken::new();
+    let deps = Deps {
+        client,
+        progress: Arc::new(Counted {
+            checkpoints: Arc::clone(&checkpoints),
+            metrics: metrics.clone(),
+            health: health.clone(),
+        }),
+        dead_letters: Arc::new(dead_letters),
+        events: Arc::new(Told { metrics: metrics.clone(), health: health.clone(), spares: Arc::clone(&shared.spares) }),
+        instance: format!("{:016x}", checkpoints.store_id()),
+    };
+    let indexer = Indexer::new(shared.config.elasticsearch.clone(), deps);
+    let stop_indexing = cut.clone();
+    let indexing = tokio::spawn(async move {
+        // Nothing is sent before the templates are there: the first document would fix the mapping.
+        if on_prepared.await.is_ok() {
+            indexer.run(receiver, stop_indexing).await;
+        }
+    });
+
+    let pumps = start_pumps(&shared, sender)?;
+    let (watching, on_watching) = oneshot::channel();
+    shared.tell_watching(watching);
+    let mut following = follow(&shared, rows, options.once)?;
+    let ready = async {
+        if on_watching.await.is_ok() {
+            shared.health.running();
+            if let Err(error) = notifier.ready().await {
+                tracing::warn!(%error, "systemd could not be told that the start is complete");
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let live = live_line(&metrics, &health);
+    let deadline = async {
+        match options.deadline {
+            Some(limit) => tokio::time::sleep_until((began + limit).into()).await,
+            None => std::future::pending().await,
+        }
+    };
+    let end = tokio::select! {
+        result = &mut following => match result {
+            Ok(Ok(())) if options.once => End::Done,
+            Ok(result) => End::Follower(result),
+            Err(_) => End::Follower(Ok(())),
+        },
+        () = signals.next() => End::Signal,
+        () = deadline => End::Deadline,
+        () = ready => End::Done,
+        () = live => End::Done,
+    };
+
+    health.stopping();
+    if let Err(error) = notifier.stopping().await {
+        tracing::warn!(%error, "systemd could not be told of the end");
+    }
+    shared.stop();
+    let grace = shared.config.shutdown.grace_period.0;
+    let drained = async {
+        for pump in pumps {
+            // A pump that panicked has said so; what it had read is not settled and is read again.
+            let _ = tokio::task::spawn_blocking(move || pump.join()).await;
+        }
+        let _ = indexing.await;
+    };
+    let late = tokio::select! {
+        () = drained => false,
+        () = tokio::time::sleep(grace) => true,
+        () = signals.next() => true,
+    };
+    cut.cancel();
+    checkpoints.flush(!late).await;
+    everything.cancel();
+    if let Some(push) = otlp {
+        let _ = tokio::time::timeout(Duration::from_secs(5), push).await;
+    }
+    if let Err(error) = checkpoints.conservation() {
+        tracing::error!(%error, "lines read and outcomes do not add up");
+    }
+    let snapshot = metrics.snapshot();
+    tracing::info!("{}", progress::summary(&snapshot, began.elapsed()));
+    let in_flight = checkpoints.totals().in_flight;
+    match end {
+        End::Follower(Err(claimed)) => Err(claimed.into()),
+        End::Deadline => Err(RunError::Deadline(waiting_for(&health, in_flight))),
+        _ if in_flight > 0 && options.once => Err(RunError::Cut { lines: in_flight }),
+        _ => Ok(snapshot),
+    }
+}
+
+fn waiting_for(health: &Health, in_flight: u64) -> String {
+    let waiting: Vec<String> = health
+        .waiting()
+        .into_iter()
+        .map(|waiting| format!("waiting for {}: {}", waiting.words, waiting.reason))
+        .collect();
+    if waiting.is_empty() { format!("{in_flight} lines are on their way") } else { waiting.join("; ") }
+}
+
+/// Puts templates in place and finds out whether the target is empty, for as long as it takes.
+async fn prepare(
+    client: Arc<Client>,
+    shared: Arc<Shared>,
+    trusted: Option<oneshot::Sender<()>>,
+    prepared: oneshot::Sender<()>,
+) {
+    let (min, max) = (shared.config.elasticsearch.retry.min_delay.0, shared.config.elasticsearch.retry.max_delay.0);
+    let mut delay = min;
+    loop {
+        let attempt = async {
+            if trusted.is_some() && setup::targets_are_empty(&client, &shared.destinations).await? {
+                shared.checkpoints.trust_origin();
+            }
+            if shared.config.elasticsearch.setup {
+                for change in setup::apply(&client, &shared.config, false).await? {
+                    if !change.differences.is_empty() {
+                        tracing::info!(object = change.path, new = change.new, "template put in place");
+                    }
+                }
+            }
+            Ok::<(), setup::SetupError>(())
+        };
+        match attempt.await {
+            Ok(()) => break,
+            Err(error) => {
+                let cause = match &error {
+                    setup::SetupError::Unreachable(_) => HoldCause::Unreachable,
+                    setup::SetupError::Refused { status: 401 | 403, .. } => HoldCause::Login,
+                    setup::SetupError::Refused { .. } | setup::SetupError::Unable(_) => HoldCause::Setup,
+                };
+                shared.health.hold(cause, &error.to_string());
+                tokio::time::sleep(delay).await;
+                delay = (delay * 2).min(max);
+            }
+        }
+    }
+    for cause in [HoldCause::Unreachable, HoldCause::Login, HoldCause::Setup] {
+        shared.health.clear(cause);
+    }
+    // Whoever waited may have stopped waiting: both are told so by the closed channel.
+    if let Some(trusted) = trusted {
+        let _ = trusted.send(());
+    }
+    let _ = prepared.send(());
+}
+
+fn start_pumps(
+    shared: &Arc<Shared>,
+    sender: mpsc::Sender<Batch>,
+) -> Result<Vec<std::thread::JoinHandle<()>>, RunError> {
+    let wanted = shared.config.read.threads;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = if wanted == 0 { cores } else { wanted };
+    let spawn = |number| {
+        let pump = Pump::new(Arc::clone(shared), sender.clone());
+        std::thread::Builder::new()
+            .name(format!("pump-{number}"))
+            .spawn(move || pump.run())
+            .map_err(|source| RunError::System { doing: "start a thread", source })
+    };
+    (0..threads).map(spawn).collect()
+}
+
+fn follow(
+    shared: &Arc<Shared>,
+    rows: Vec<crate::checkpoint::FileRow>,
+    once: bool,
+) -> Result<oneshot::Receiver<Result<(), Claimed>>, RunError> {
+    let (done, on_done) = oneshot::channel();
+    let follower = Follower::new(Arc::clone(shared), rows);
+    std::thread::Builder::new()
+        .name("follow".to_owned())
+        .spawn(move || {
+            // The pipeline may have ended first: then nobody asks.
+            let _ = done.send(follower.run(once));
+        })
+        .map_err(|source| RunError::System { doing: "start a thread", source })?;
+    Ok(on_done)
+}
+
+/// On a terminal, how it goes, once a second; else nothing.
+async fn live_line(metrics: &Metrics, health: &Health) {
+    if !std::io::stderr().is_terminal() {
+        std::future::pending::<()>().await;
+    }
+    let mut meter = progress::RateMeter::new(metrics.snapshot(), Instant::now());
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let snapshot = metrics.snapshot();
+        let rates = meter.rates(snapshot, Instant::now());
+        eprint!("\r\x1b[2K{}", progress::live(rates, &snapshot, &health.waiting(), 100));
+    }
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, RunError> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let system = |source| RunError::System { doing: "listen for signals", source };
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(system)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(system)?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The system's name for this host.
+#[must_use]
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,403 @@
+//! All numbers, behind one handle.
+//!
+//! Counters and gauges are atomics that the instruments observe when they are collected, and that [`Metrics::snapshot`]
+//! reads: what is exported and what is shown cannot disagree. Histograms are the SDK's own, and the quantiles of a snapshot
+//! are worked out from the very buckets that are exported.
+//!
+//! Recording is a few atomic additions, meant for once a batch.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
+
+use super::export::{PromText, PullReader};
+use super::instruments::{DELIVERY_LATENCY, Histograms, Numbers, add, get, observe};
+use super::names::{DocumentOutcome, FaultCause, FileEvent, Gauge, HoldCause, LineOutcome, RetryCause};
+use super::said::{Said, Word};
+use crate::record::Outcomes;
+
+/// The handle; clones share everything.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    numbers: Arc<Numbers>,
+    histograms: Histograms,
+    prometheus: PromText,
+    reader: PullReader,
+    /// What events have said lately, so that a rate limit needs nothing but this handle.
+    said: Mutex<Said<Subject>>,
+    /// Keeps the instruments alive.
+    _provider: SdkMeterProvider,
+}
+
+/// What a rate-limited message is about: a word for the kind of event, and the hash of what it happened to.
+pub(super) type Subject = (&'static str, u64);
+
+/// Request bytes that are on their way for as long as this lives.
+#[derive(Debug)]
+pub struct InFlight {
+    numbers: Arc<Numbers>,
+    bytes: u64,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.numbers.gauges[Gauge::InFlight as usize].value.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The numbers at one moment. Always: `settled() <= lines_read`.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Snapshot {
+    /// Lines read from files.
+    pub lines_read: u64,
+    /// How those that are settled ended.
+    pub outcomes: Outcomes,
+    /// Lines that were longer than the limit; they have an outcome as well.
+    pub lines_cut: u64,
+    /// Bytes read, decompressed.
+    pub read_bytes: u64,
+    /// Documents that were sent again, each time counted.
+    pub retried: u64,
+    /// Faults of all causes.
+    pub faults: u64,
+    /// Bytes of request bodies on their way.
+    pub in_flight_bytes: u64,
+    /// Bytes that are in files and not settled.
+    pub lag_bytes: u64,
+    /// Median time from read to settled, to within a bucket; `None` before the first.
+    pub latency_p50: Option<Duration>,
+    /// The time from read to settled that one in a hundred exceeds, to within a bucket.
+    pub latency_p99: Option<Duration>,
+}
+
+impl Snapshot {
+    /// Lines that have an outcome.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.outcomes.total()
+    }
+
+    /// Lines that were read and have no outcome yet.
+    #[must_use]
+    pub fn lines_in_flight(&self) -> u64 {
+        self.lines_read.saturating_sub(self.settled())
+    }
+}
+
+impl Metrics {
+    /// All instruments at zero; `host` becomes the resource attribute `host.name`.
+    #[must_use]
+    pub fn new(host: &str) -> Self {
+        let numbers = Arc::new(Numbers::default());
+        let resource = Resource::builder()
+            .with_service_name("logweir")
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .with_attribute(KeyValue::new("host.name", host.to_owned()))
+            .build();
+        let reader = PullReader::default();
+        let (prometheus, prometheus_reader) = PromText::new();
+        let provider = SdkMeterProvider::builder()
+            .with_resource(resource)
+            .with_reader(prometheus_reader)
+            .with_reader(reader.clone())
+            .build();
+        let meter = provider.meter("logweir");
+        observe(&meter, &numbers);
+
+        let histograms = Histograms::new(&meter);
+        let said = Mutex::default();
+        Self { inner: Arc::new(Inner { numbers, histograms, prometheus, reader, said, _provider: provider }) }
+    }
+
+    /// `lines` lines were read, which took `bytes` bytes of (decompressed) files. To be called before their batch leaves.
+    pub fn lines_read(&self, lines: u64, bytes: u64) {
+        add(&self.numbers().lines[LineOutcome::Read as usize], lines);
+        add(&self.numbers().read_bytes, bytes);
+    }
+
+    /// Lines have their outcome.
+    pub fn lines_settled(&self, outcomes: Outcomes) {
+        let lines = &self.numbers().lines;
+        add(&lines[LineOutcome::Created as usize], outcomes.created);
+        add(&lines[LineOutcome::Duplicate as usize], outcomes.duplicate);
+        add(&lines[LineOutcome::DeadLettered as usize], outcomes.dead_lettered);
+        add(&lines[LineOutcome::Skipped as usize], outcomes.skipped);
+    }
+
+    /// `count` documents were judged.
+    pub fn documents(&self, outcome: DocumentOutcome, count: u64) {
+        add(&self.numbers().documents[outcome as usize], count);
+    }
+
+    /// A request of `bytes` is on its way until the guard is dropped.
+    #[must_use]
+    pub fn in_flight(&self, bytes: u64) -> InFlight {
+        self.numbers().gauges[Gauge::InFlight as usize].value.fetch_add(bytes, Ordering::Relaxed);
+        InFlight { numbers: Arc::clone(&self.inner.numbers), bytes }
+    }
+
+    /// A bulk request of `bytes` was answered, in whatever way, after `took`.
+    pub fn bulk_answered(&self, bytes: u64, took: Duration) {
+        self.inner.histograms.bulk_size.record(bytes, &[]);
+        self.inner.histograms.bulk_duration.record(took.as_secs_f64(), &[]);
+    }
+
+    /// A batch waited for the rate limit.
+    pub fn limiter_waited(&self, wait: Duration) {
+        self.inner.histograms.limiter_wait.record(wait.as_secs_f64(), &[]);
+    }
+
+    /// A run was settled so long after its first line was read.
+    pub fn delivered(&self, latency: Duration) {
+        self.inner.histograms.delivery_latency.record(latency.as_secs_f64(), &[]);
+    }
+
+    /// All globs were listed once.
+    pub fn scanned(&self, took: Duration) {
+        self.inner.histograms.scan_duration.record(took.as_secs_f64(), &[]);
+    }
+
+    /// Sets a gauge that nobody [owns](Self::own).
+    pub fn set(&self, gauge: Gauge, value: u64) {
+        self.numbers().gauges[gauge as usize].value.store(value, Ordering::Relaxed);
+    }
+
+    /// Lets `ask` say what `gauge` is, whenever somebody wants to know: it must be quick and must not block. The first
+    /// owner stays.
+    pub fn own(&self, gauge: Gauge, ask: impl Fn() -> u64 + Send + Sync + 'static) {
+        debug_assert!(gauge != Gauge::InFlight, "guards own it");
+        let _first_stays = self.numbers().gauges[gauge as usize].owner.set(Box::new(ask));
+    }
+
+    pub(super) fn count_cut(&self, lines: u64) {
+        add(&self.numbers().lines_cut, lines);
+    }
+
+    pub(super) fn count_retry(&self, cause: RetryCause) {
+        add(&self.numbers().retries[cause as usize], 1);
+    }
+
+    pub(super) fn count_fault(&self, cause: FaultCause) {
+        add(&self.numbers().faults[cause as usize], 1);
+    }
+
+    pub(super) fn count_file(&self, event: FileEvent) {
+        add(&self.numbers().files[event as usize], 1);
+    }
+
+    pub(super) fn set_hold(&self, cause: HoldCause, held: bool) {
+        self.numbers().holds[cause as usize].store(u64::from(held), Ordering::Relaxed);
+    }
+
+    /// Whether an event that happened now is to be logged.
+    pub(super) fn say(&self, subject: Subject) -> Word {
+        self.inner.said.lock().unwrap_or_else(PoisonError::into_inner).say(subject, Instant::now())
+    }
+
+    /// Lines that were read and have no outcome yet; cheaper than a snapshot.
+    #[must_use]
+    pub fn lines_in_flight(&self) -> u64 {
+        let (outcomes, read) = self.lines();
+        read.saturating_sub(outcomes.total())
+    }
+
+    /// What was faulty of `cause`, since the start.
+    #[must_use]
+    pub fn faults(&self, cause: FaultCause) -> u64 {
+        get(&self.numbers().faults[cause as usize])
+    }
+
+    /// All numbers now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let numbers = self.numbers();
+        let (outcomes, lines_read) = self.lines();
+        let (latency_p50, latency_p99) = self.latency();
+        Snapshot {
+            lines_read,
+            outcomes,
+            lines_cut: get(&numbers.lines_cut),
+            read_bytes: get(&numbers.read_bytes),
+            retried: get(&numbers.documents[DocumentOutcome::Retried as usize]),
+            faults: numbers.faults.iter().map(get).sum(),
+            in_flight_bytes: numbers.gauges[Gauge::InFlight as usize].get(),
+            lag_bytes: numbers.gauges[Gauge::Lag as usize].get(),
+            latency_p50,
+            latency_p99,
+        }
+    }
+
+    /// Everything, as Prometheus reads it.
+    ///
+    /// # Errors
+    /// Where the encoder refuses, which would be a mistake of ours.
+    pub fn prometheus_text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        self.inner.prometheus.encode()
+    }
+
+    /// Everything, as OpenTelemetry exports it.
+    pub(super) fn collect(&self) -> ResourceMetrics {
+        self.inner.reader.collect()
+    }
+
+    fn numbers(&self) -> &Numbers {
+        &self.inner.numbers
+    }
+
+    /// Outcomes first, so that a line counted as settled is also counted as read.
+    fn lines(&self) -> (Outcomes, u64) {
+        let lines = &self.numbers().lines;
+        let outcomes = Outcomes {
+            created: get(&lines[LineOutcome::Created as usize]),
+            duplicate: get(&lines[LineOutcome::Duplicate as usize]),
+            dead_lettered: get(&lines[LineOutcome::DeadLettered as usize]),
+            skipped: get(&lines[LineOutcome::Skipped as usize]),
+        };
+        (outcomes, get(&lines[LineOutcome::Read as usize]))
+    }
+
+    fn latency(&self) -> (Option<Duration>, Option<Duration>) {
+        let collected = self.collect();
+        let found = collected.scope_metrics().flat_map(|scope| scope.metrics()).find(|m| m.name() == DELIVERY_LATENCY);
+        let Some(AggregatedMetrics::F64(MetricData::Histogram(histogram))) = found.map(|metric| metric.data()) else {
+            return (None, None);
+        };
+        let Some(point) = histogram.data_points().next() else {
+            return (None, None);
+        };
+        let bounds: Vec<f64> = point.bounds().collect();
+        let counts: Vec<u64> = point.bucket_counts().collect();
+        (quantile(&bounds, &counts, 0.5), quantile(&bounds, &counts, 0.99))
+    }
+}
+
+/// The value below which the share `q` of what was counted lies, taken as evenly spread inside its bucket. What lies above
+/// the last bound counts as that bound.
+fn quantile(bounds: &[f64], counts: &[u64], q: f64) -> Option<Duration> {
+    let total: u64 = counts.iter().sum();
+    if total == 0 {
+        return None;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a quantile of more than 2^52 values is still right to 1e-15")]
+    let (total, counts) = (total as f64, counts.iter().map(|&count| count as f64));
+    let rank = q * total;
+    let mut below = 0.0;
+    for (i, count) in counts.enumerate() {
+        if below + count >= rank && count > 0.0 {
+            let low = if i == 0 { 0.0 } else { bounds[i - 1] };
+            let high = bounds.get(i).copied().unwrap_or(low);
+            return Some(Duration::from_secs_f64(low + (high - low) * (rank - below) / count));
+        }
+        below += count;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    fn text(metrics: &Metrics) -> String {
+        String::from_utf8(metrics.prometheus_text().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_snapshot_says_what_is_exported() {
+        let metrics = Metrics::new("web-1");
+        metrics.lines_read(10, 1000);
+        let outcomes = Outcomes { created: 5, duplicate: 1, dead_lettered: 1, skipped: 2 };
+        metrics.lines_settled(outcomes);
+        metrics.documents(DocumentOutcome::Retried, 3);
+        metrics.set(Gauge::Lag, 77);
+        let guard = metrics.in_flight(500);
+
+        let snapshot = metrics.snapshot();
+        assert_eq!(snapshot.lines_in_flight(), 1);
+        assert_eq!(snapshot.outcomes, outcomes);
+        let text = text(&metrics);
+        for line in [
+            format!("logweir_lines_total{{outcome=\"read\"}} {}", snapshot.lines_read),
+            format!("logweir_lines_total{{outcome=\"skipped\"}} {}", snapshot.outcomes.skipped),
+            format!("logweir_documents_total{{outcome=\"retried\"}} {}", snapshot.retried),
+            format!("logweir_read_io_bytes_total {}", snapshot.read_bytes),
+            format!("logweir_checkpoint_lag_bytes {}", snapshot.lag_bytes),
+            format!("logweir_in_flight_bytes {}", snapshot.in_flight_bytes),
+        ] {
+            assert!(text.lines().any(|got| got == line), "{line} is not in\n{text}");
+        }
+        drop(guard);
+        assert_eq!(metrics.snapshot().in_flight_bytes, 0);
+    }
+
+    #[test]
+    fn no_snapshot_shows_more_settled_than_read() {
+        let metrics = Metrics::new("web-1");
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for _ in 0..100_000 {
+                    metrics.lines_read(1, 10);
+                    metrics.lines_settled(Outcomes { created: 1, ..Outcomes::default() });
+                }
+            });
+            while !writer.is_finished() {
+                let (outcomes, read) = metrics.lines();
+                assert!(outcomes.total() <= read);
+            }
+        });
+        assert_eq!(metrics.lines_in_flight(), 0);
+    }
+
+    #[test]
+    fn a_gauge_with_an_owner_is_asked_each_time() {
+        let metrics = Metrics::new("web-1");
+        let level = Arc::new(AtomicU64::new(1));
+        let seen = Arc::clone(&level);
+        metrics.own(Gauge::MemoryUsage, move || seen.load(Ordering::Relaxed));
+        assert!(text(&metrics).contains("\nlogweir_memory_usage_bytes 1\n"));
+        level.store(2, Ordering::Relaxed);
+        assert!(text(&metrics).contains("\nlogweir_memory_usage_bytes 2\n"));
+    }
+
+    #[test]
+    fn latency_quantiles_come_from_the_exported_buckets() {
+        let metrics = Metrics::new("web-1");
+        assert_eq!(metrics.snapshot().latency_p50, None);
+        for _ in 0..99 {
+            metrics.delivered(Duration::from_millis(40));
+        }
+        metrics.delivered(Duration::from_secs(20));
+        let snapshot = metrics.snapshot();
+        let p50 = snapshot.latency_p50.unwrap();
+        assert!((0.025..=0.05).contains(&p50.as_secs_f64()), "{p50:?}");
+        let p99 = snapshot.latency_p99.unwrap();
+        assert!((0.025..=0.05).contains(&p99.as_secs_f64()), "{p99:?}");
+        assert!(text(&metrics).contains("logweir_delivery_latency_seconds_count 100\n"));
+    }
+
+    #[test]
+    fn a_quantile_is_spread_over_its_bucket_and_capped_by_the_last_bound() {
+        let cases: [(&[u64], f64, Option<f64>); 5] = [
+            (&[0, 0, 0], 0.5, None),
+            (&[4, 0, 0], 0.5, Some(0.5)),
+            (&[2, 2, 0], 0.75, Some(2.0)),
+            (&[1, 0, 1], 1.0, Some(3.0)),
+            (&[0, 2, 0], 0.0, Some(1.0)),
+        ];
+        for (counts, q, expected) in cases {
+            assert_eq!(quantile(&[1.0, 3.0], counts, q), expected.map(Duration::from_secs_f64), "{counts:?} {q}");
+        }
+    }
+}
