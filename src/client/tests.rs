@@ -3,6 +3,7 @@ use std::time::Duration;
 use integration_tests::fake::{Act, Fake};
 
 use super::*;
+use crate::config::units::Secret;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
