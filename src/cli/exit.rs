@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn each_kind_of_error_has_its_status() {
-        let io = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let io = || io::Error::from(io::ErrorKind::PermissionDenied);
         for (error, code) in [
             (CliError::AnswerNo(String::new()), 1),
             (CliError::Usage(String::new()), 64),

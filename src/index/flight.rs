@@ -19,6 +19,9 @@ use super::{Shared, bulk_path};
 use crate::client::{Kind, Method, Reply, Request, SendError};
 use crate::record::{Batch, Item, LineId};
 
+/// A look-up is given at least this: one that never succeeds would stop the batch for ever.
+const LEAST_LOOKUP_TIME: Duration = Duration::from_secs(10);
+
 /// A batch until its last item has an outcome.
 pub(super) struct Flight {
     shared: Arc<Shared>,
@@ -33,6 +36,8 @@ pub(super) struct Flight {
     given_up: Vec<String>,
     /// The write index that the last look-up noted.
     noted: Option<Noted>,
+    /// Somebody has to act before this batch can go on.
+    held: bool,
     /// Something of this batch was taken.
     passed: bool,
     /// When an item was first refused for a reason that could be the target's or its own.
@@ -79,6 +84,7 @@ impl Flight {
             delays,
             given_up: Vec::new(),
             noted: None,
+            held: false,
             passed: false,
             unclear_since: None,
         }
@@ -97,8 +103,9 @@ impl Flight {
             }
             let again = self.attempt().await;
             self.compact();
-            if let Some(again) = again {
-                self.pause(&again).await;
+            match again {
+                Some(again) => self.pause(&again).await,
+                None => self.hold_ends(),
             }
         }
         if let Ok(mut body) = self.batch.body.try_into_mut() {
@@ -109,9 +116,21 @@ impl Flight {
     }
 
     async fn pause(&mut self, again: &Again) {
+        if again.cause != Cause::Held {
+            self.hold_ends();
+        } else if !self.held {
+            self.held = true;
+            self.shared.holds.enter(&self.batch.target);
+        }
         let delay = self.delays.next(again.after);
         self.shared.deps.events.retry(again.cause, self.fates.len() as u64, delay);
         tokio::time::sleep(delay).await;
+    }
+
+    fn hold_ends(&mut self) {
+        if std::mem::take(&mut self.held) && self.shared.holds.leave(&self.batch.target) {
+            self.shared.deps.events.released(&self.batch.target);
+        }
     }
 
     /// Sends what is open, in as many requests as its size asks for, up to the first that is not answered item by item.
@@ -335,6 +354,7 @@ impl Flight {
             }
         };
         self.given_up.clear();
+        self.hold_ends();
         self.delays.reset();
         let (there, missing): (Vec<_>, Vec<_>) = doubtful.into_iter().zip(found).partition(|(_, found)| *found);
         self.passed |= !there.is_empty();
@@ -346,7 +366,8 @@ impl Flight {
     /// process before this one.
     async fn find(&mut self, items: &[usize], before: bool) -> Result<Vec<bool>, LookupError> {
         let shared = Arc::clone(&self.shared);
-        let lookup = Lookup::new(&shared.deps.client, &self.batch.target, shared.cfg.request_timeout.0);
+        let deadline = shared.cfg.request_timeout.0.max(LEAST_LOOKUP_TIME);
+        let lookup = Lookup::new(&shared.deps.client, &self.batch.target, deadline);
         let of_before = |id: &str| before && id.starts_with(&shared.installation) && !id.starts_with(&shared.process);
         if before || !self.given_up.is_empty() {
             lookup.quiet(|id| of_before(id) || self.given_up.iter().any(|name| name == id)).await?;

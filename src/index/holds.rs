@@ -9,26 +9,45 @@ use tokio::time::Instant;
 /// Until the same cause is told again.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// When each cause was told last, by target.
+/// Who waits, and when each cause was told last; by target.
 #[derive(Debug, Default)]
-pub(super) struct Holds(Mutex<BTreeMap<String, BTreeMap<String, Instant>>>);
+pub(super) struct Holds(Mutex<BTreeMap<String, Target>>);
+
+#[derive(Debug, Default)]
+struct Target {
+    waiting: usize,
+    told: BTreeMap<String, Instant>,
+}
 
 impl Holds {
     /// Whether this cause is to be told now.
     pub(super) fn is_news(&self, target: &str, cause: &str) -> bool {
         let now = Instant::now();
-        let mut holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = holds.entry(target.to_owned()).or_default();
-        let news = told.get(cause).is_none_or(|told| now >= *told + AGAIN);
-        if news {
-            told.insert(cause.to_owned(), now);
-        }
-        news
+        self.with(target, |target| {
+            let news = target.told.get(cause).is_none_or(|told| now >= *told + AGAIN);
+            if news {
+                target.told.insert(cause.to_owned(), now);
+            }
+            news
+        })
     }
 
-    /// Something passed: whether `target` was held before.
-    pub(super) fn release(&self, target: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(target).is_some()
+    /// A batch begins to wait.
+    pub(super) fn enter(&self, target: &str) {
+        self.with(target, |target| target.waiting += 1);
+    }
+
+    /// A batch waits no more: whether it was the last one.
+    pub(super) fn leave(&self, target: &str) -> bool {
+        self.with(target, |target| {
+            target.waiting = target.waiting.saturating_sub(1);
+            target.waiting == 0
+        })
+    }
+
+    fn with<R>(&self, target: &str, f: impl FnOnce(&mut Target) -> R) -> R {
+        let mut holds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        f(holds.entry(target.to_owned()).or_default())
     }
 }
 
@@ -57,8 +76,14 @@ mod tests {
         assert!(holds.is_news("b", "403"));
         tokio::time::advance(AGAIN).await;
         assert!(holds.is_news("a", "403"));
-        assert!(holds.release("a"));
-        assert!(!holds.release("a"));
-        assert!(holds.is_news("a", "403"));
+    }
+
+    #[test]
+    fn a_target_is_released_by_the_last_batch_that_waited() {
+        let holds = Holds::default();
+        holds.enter("a");
+        holds.enter("a");
+        assert!(!holds.leave("a"));
+        assert!(holds.leave("a"));
     }
 }

@@ -162,10 +162,6 @@ impl Shared {
             Some(last) => *last = now,
             None => drop(passed.insert(Arc::clone(target), now)),
         }
-        drop(passed);
-        if self.holds.release(target) {
-            self.deps.events.released(target);
-        }
     }
 
     /// Whether a document of `target` was created after `since`.

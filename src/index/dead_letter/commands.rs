@@ -28,7 +28,7 @@ pub struct Replayed {
     pub duplicate: u64,
     /// Refused again; still letters.
     pub refused: u64,
-    /// Why, by the cluster's words, with how many.
+    /// Why: how many by `error.type`.
     pub reasons: BTreeMap<String, u64>,
 }
 
@@ -166,8 +166,8 @@ async fn send(
             Verdict::Created => replayed.created += 1,
             Verdict::Duplicate => replayed.duplicate += 1,
             _ => {
-                let words = item.error.as_ref().map(|error| format!("{}: {}", error.kind, error.reason));
-                *replayed.reasons.entry(words.unwrap_or_else(|| format!("status {}", item.status))).or_default() += 1;
+                let kind = item.error.as_ref().map(|error| error.kind.clone());
+                *replayed.reasons.entry(kind.unwrap_or_else(|| format!("status_{}", item.status))).or_default() += 1;
                 replayed.refused += 1;
                 continue;
             }
