@@ -49,6 +49,7 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 pub struct GoneFile {
     /// Where it was.
+    #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// Which.
     pub file_id: String,
@@ -103,6 +104,7 @@ impl Counts {
 #[derive(Debug, Serialize)]
 pub struct FileReport {
     /// Where it is.
+    #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// Which.
     pub file_id: String,
@@ -169,6 +171,11 @@ pub struct Verification<'a> {
     pub dead_letters: HashSet<String>,
     /// Called now and then with the counts so far.
     pub progress: &'a mut (dyn FnMut(&Counts) + Send),
+}
+
+/// A path may be any bytes; JSON may not.
+fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// A file to compare.

@@ -3,13 +3,19 @@
 //! Changes nothing. Secrets are never shown.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
+use elasticsearch::http::Method;
 use serde::Serialize;
 
 use super::{CliError, ConfigArgs, Output};
-use crate::config::{Loaded, Mode, Origin, Setting, Source, globs};
+use crate::client::Client;
+use crate::config::{Config, Loaded, Mode, Origin, Setting, Source};
+use crate::discover::scan::Globs;
+
+/// How long Elasticsearch may take to say who it is.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Show the configuration in force and where each value came from; what would be read; whether Elasticsearch answers
 #[derive(Debug, Args)]
@@ -49,7 +55,7 @@ struct SourceReport {
 
 #[derive(Debug, Serialize)]
 struct Unreadable {
-    path: PathBuf,
+    path: String,
     error: String,
 }
 
@@ -73,7 +79,7 @@ pub fn run(args: &CheckArgs, loaded: &Loaded, out: &mut impl Write) -> Result<()
     .map_err(write_failed)?;
     loaded.ready()?;
     if !args.offline {
-        // Elasticsearch and Kibana are reached here.
+        reach(&loaded.config)?;
     }
     match unreadable {
         0 => Ok(()),
@@ -85,6 +91,22 @@ pub fn run(args: &CheckArgs, loaded: &Loaded, out: &mut impl Write) -> Result<()
 /// A reader that has seen enough, such as `head`, is no error.
 fn quiet_when_closed(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+}
+
+/// Asks Elasticsearch who it is, with the configured login.
+fn reach(config: &Config) -> Result<(), CliError> {
+    let client = Client::new(&config.elasticsearch, config.elasticsearch.auth.resolve()?)?;
+    let (status, answer) = super::runtime()?
+        .block_on(client.json(Method::Get, "", &[], None, DEADLINE))
+        .map_err(|error| CliError::Unavailable(error.to_string()))?;
+    if status >= 300 {
+        return Err(CliError::Unavailable(format!("elasticsearch answers with status {status}: {answer}")));
+    }
+    let version = answer["version"]["number"].as_str().unwrap_or("of unknown version");
+    let cluster = answer["cluster_name"].as_str().unwrap_or("without a name");
+    // Not part of the report: its JSON is one value.
+    eprintln!("elasticsearch {version} answers, cluster {cluster}");
+    Ok(())
 }
 
 fn row(setting: Setting) -> Row {
@@ -114,7 +136,7 @@ fn write_text(report: &Report, out: &mut impl Write) -> io::Result<()> {
         let files = if source.files == 1 { "file" } else { "files" };
         writeln!(out, "{}: {} {files} now", source.name, source.files)?;
         for Unreadable { path, error } in &source.unreadable {
-            writeln!(out, "  cannot read {}: {error}", path.display())?;
+            writeln!(out, "  cannot read {path}: {error}")?;
         }
         for warning in &source.warnings {
             writeln!(out, "  warning: {warning}")?;
@@ -130,27 +152,21 @@ fn inspect(source: &Source) -> SourceReport {
         unreadable: Vec::new(),
         warnings: rotation_warnings(source),
     };
-    let mut files = std::collections::BTreeSet::new();
-    for glob in &source.paths {
-        let Ok(compiled) = globs::compile(glob) else { continue };
-        let (root, depth) = literal_root(glob);
-        let matcher = compiled.compile_matcher();
-        walk(&root, depth, &mut report.unreadable, &mut |path| {
-            if matcher.is_match(path) && !is_excluded(source, path) {
-                files.insert(path.to_owned());
-            }
-        });
-    }
-    for path in &files {
-        if let Err(error) = std::fs::File::open(path) {
-            report.unreadable.push(Unreadable { path: path.clone(), error: error.to_string() });
-        }
-    }
-    report.files = files.len();
-    // Several globs may look into one directory.
+    // Their text was checked when the configuration was loaded.
+    let Ok(globs) = Globs::compile(&source.paths, &source.exclude) else { return report };
+    let listing = globs.list();
+    let refused = listing.files.keys().filter_map(|path| Some((path.clone(), std::fs::File::open(path).err()?)));
+    report.unreadable = listing
+        .faults
+        .into_iter()
+        .chain(refused)
+        .map(|(path, error)| Unreadable { path: path.display().to_string(), error: error.to_string() })
+        .collect();
+    report.files = listing.files.len();
     report.unreadable.sort_by(|a, b| a.path.cmp(&b.path));
+    // Several globs may look into one directory.
     report.unreadable.dedup_by(|a, b| a.path == b.path);
-    if files.is_empty() && report.unreadable.is_empty() {
+    if report.files == 0 && report.unreadable.is_empty() {
         report.warnings.push("nothing matches now; files that come later will be read".to_owned());
     }
     report
@@ -173,55 +189,10 @@ fn rotation_warnings(source: &Source) -> Vec<String> {
         .collect()
 }
 
-fn is_excluded(source: &Source, path: &Path) -> bool {
-    source.exclude.iter().any(|glob| {
-        let subject = if glob.contains('/') { Some(path.as_os_str()) } else { path.file_name() };
-        let compiled = globs::compile(glob).map(|compiled| compiled.compile_matcher());
-        matches!((compiled, subject), (Ok(matcher), Some(subject)) if matcher.is_match(subject))
-    })
-}
-
-/// The directory below which a glob's files are, and how many levels down (`None`: any number).
-fn literal_root(glob: &str) -> (PathBuf, Option<usize>) {
-    let special = glob.find(['*', '?', '[', '{', '\\']).unwrap_or(glob.len());
-    let slash = glob[..special].rfind('/').unwrap_or(0);
-    let rest = &glob[slash..];
-    let depth = (!rest.contains("**") && !rest.contains('{')).then(|| rest.matches('/').count());
-    (PathBuf::from(if slash == 0 { "/" } else { &glob[..slash] }), depth)
-}
-
-fn walk(directory: &Path, depth: Option<usize>, unreadable: &mut Vec<Unreadable>, found: &mut impl FnMut(&Path)) {
-    let mut refuse =
-        |error: io::Error| unreadable.push(Unreadable { path: directory.to_owned(), error: error.to_string() });
-    let entries = match std::fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) => return refuse(error),
-    };
-    let mut below = Vec::new();
-    for entry in entries {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => return refuse(error),
-        };
-        let path = entry.path();
-        // Links to files are followed, links to directories are not: they can lead in circles.
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => below.push(path),
-            Ok(kind) if kind.is_file() || (kind.is_symlink() && path.is_file()) => found(&path),
-            Ok(_) => {}
-            Err(error) => refuse(error),
-        }
-    }
-    if depth == Some(1) {
-        return;
-    }
-    for path in below {
-        walk(&path, depth.map(|depth| depth - 1), unreadable, found);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::config;
 
@@ -295,18 +266,5 @@ only while logweir runs and the file stays in its directory; better `DIR/logs/*.
         let (text, result) = check(dir.path(), "host: a\n", Output::Text);
         assert!(text.starts_with("# configured\n"));
         assert_eq!(result.unwrap_err().to_string(), "sources: there is none; name at least one");
-    }
-
-    #[test]
-    fn the_walk_starts_where_the_glob_stops_being_literal() {
-        for (glob, root, depth) in [
-            ("/var/log/a.log", "/var/log", Some(1)),
-            ("/var/log/*.log", "/var/log", Some(1)),
-            ("/var/*/a.log", "/var", Some(2)),
-            ("/var/**/a.log", "/var", None),
-            ("/*.log", "/", Some(1)),
-        ] {
-            assert_eq!(literal_root(glob), (PathBuf::from(root), depth), "{glob}");
-        }
     }
 }

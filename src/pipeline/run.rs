@@ -64,10 +64,10 @@ pub enum RunError {
     #[error(transparent)]
     Otlp(#[from] OtlpError),
     /// The checkpoint store cannot be used.
-    #[error(transparent)]
+    #[error("checkpoint.path: {0}")]
     Store(#[from] StoreError),
     /// The dead letters cannot be used.
-    #[error("cannot use the directory of dead letters {}: {source}", path.display())]
+    #[error("dead_letters.path: cannot use the directory {}: {source}", path.display())]
     DeadLetters {
         /// Where.
         path: PathBuf,
@@ -240,7 +240,8 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
         tracing::warn!(%error, "systemd could not be told of the end");
     }
     shared.stop();
-    let grace = shared.config.shutdown.grace_period.0;
+    // Past the deadline nothing more is waited for.
+    let grace = if matches!(end, End::Deadline) { Duration::ZERO } else { shared.config.shutdown.grace_period.0 };
     let drained = async {
         for pump in pumps {
             // A pump that panicked has said so; what it had read is not settled and is read again.

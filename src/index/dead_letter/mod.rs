@@ -192,7 +192,13 @@ impl Segment {
 /// The segments in order.
 fn segments(dir: &Path) -> io::Result<Vec<Segment>> {
     let mut segments = Vec::new();
-    for entry in fs::read_dir(dir)? {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        // Nothing was ever refused here.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(segments),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
         let path = entry?.path();
         let first = path.file_stem().and_then(OsStr::to_str).and_then(|stem| stem.parse().ok());
         if let (Some(first), Some("ndjson")) = (first, path.extension().and_then(OsStr::to_str)) {

@@ -1,0 +1,216 @@
+//! The daemon is killed again and again while a log grows and rotates: no line is lost, and none is there twice.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use integration_tests::node::until;
+use integration_tests::{Node, Workspace};
+use serde_json::{Value, json};
+
+const KILLS: usize = 20;
+/// Where one of the kills is followed by a rollover.
+const ROLLOVER_AT: usize = KILLS / 2;
+const LINES_A_FILE: u64 = 2500;
+const PAUSE: Duration = Duration::from_millis(5);
+const MAX_LINES_A_PAUSE: u64 = 30;
+
+/// Numbers that look random and follow from a seed (xorshift64*).
+struct Dice(u64);
+
+impl Dice {
+    /// Seeded by `LOGWEIR_TEST_SEED`, else by the clock; says by what, so that a failure can be repeated.
+    fn new() -> Self {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
+        let given = std::env::var("LOGWEIR_TEST_SEED").ok();
+        let seed = given.map_or_else(now, |text| text.parse().expect("LOGWEIR_TEST_SEED is a number"));
+        println!("LOGWEIR_TEST_SEED={seed}");
+        Self(seed.max(1))
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % limit
+    }
+}
+
+/// Appends numbered lines to `access.log`, in pieces that need not end with a line, and rotates it as logrotate does:
+/// `access.log.1` is the youngest of the old.
+struct Writer {
+    directory: PathBuf,
+    file: File,
+    /// What is not written yet.
+    pending: Vec<u8>,
+    in_file: u64,
+    lines: u64,
+    rotated: usize,
+    dice: Dice,
+}
+
+impl Writer {
+    fn spawn(directory: &Path, dice: Dice) -> (SyncSender<()>, JoinHandle<(u64, usize)>) {
+        let (stop, stopped) = sync_channel(1);
+        let directory = directory.to_owned();
+        let file = open(&directory);
+        let writer = Self { directory, file, pending: Vec::new(), in_file: 0, lines: 0, rotated: 0, dice };
+        (stop, std::thread::spawn(move || writer.write_until(&stopped)))
+    }
+
+    /// How many lines, and how many files rotated away.
+    fn write_until(mut self, stopped: &Receiver<()>) -> (u64, usize) {
+        while stopped.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+            for _ in 0..self.dice.below(MAX_LINES_A_PAUSE) {
+                self.line();
+                if self.in_file == LINES_A_FILE {
+                    self.rotate();
+                }
+            }
+            // The last line comes in two pieces.
+            let now = self.pending.len() - usize::try_from(self.dice.below(60)).expect("small").min(self.pending.len());
+            self.put(now);
+        }
+        self.put(self.pending.len());
+        (self.lines, self.rotated)
+    }
+
+    fn line(&mut self) {
+        let n = self.lines;
+        let mut line = String::new();
+        let (second, minute, hour) = (n / 100 % 60, n / 6000 % 60, n / 360_000);
+        let _ = writeln!(
+            line,
+            "198.51.100.{} - - [03/Jun/2024:{hour:02}:{minute:02}:{second:02} +0000] \"GET /line/{n} HTTP/1.1\" 200 {} \
+             \"-\" \"curl/8.5.0\"",
+            n % 200,
+            n % 5000,
+        );
+        self.pending.extend_from_slice(line.as_bytes());
+        self.lines += 1;
+        self.in_file += 1;
+    }
+
+    fn put(&mut self, bytes: usize) {
+        self.file.write_all(&self.pending[..bytes]).expect("room");
+        self.pending.drain(..bytes);
+    }
+
+    fn rotate(&mut self) {
+        self.put(self.pending.len());
+        let name = |n: usize| match n {
+            0 => self.directory.join("access.log"),
+            n => self.directory.join(format!("access.log.{n}")),
+        };
+        for n in (0..=self.rotated).rev() {
+            std::fs::rename(name(n), name(n + 1)).expect("renamed");
+        }
+        self.rotated += 1;
+        self.file = open(&self.directory);
+        self.in_file = 0;
+    }
+}
+
+fn open(directory: &Path) -> File {
+    OpenOptions::new().create(true).append(true).open(directory.join("access.log")).expect("the log")
+}
+
+/// How many documents there are, of a target that the first of them makes.
+fn refreshed_count(node: &Node, target: &str) -> u64 {
+    let _ = node.ask("POST", &format!("{target}/_refresh?ignore_unavailable=true"), None);
+    let (status, answer) = node.ask("GET", &format!("{target}/_count?ignore_unavailable=true"), None);
+    if status == 404 { 0 } else { answer["count"].as_u64().unwrap_or(0) }
+}
+
+/// Kills the daemon `KILLS` times while lines come, then lets it finish, and expects each line once.
+fn check(target: &str, dataset: &str, more: &str, arguments: &[&str], roll_over: bool) {
+    let node = Node::shared();
+    let workspace = Workspace::new(node);
+    let more = format!("read: {{scan_interval: 500ms}}\nshutdown: {{grace_period: 5s}}\n{more}");
+    workspace.configure(
+        &format!("  - {{name: web, paths: ['{{logs}}/access.log*'], format: combined, dataset: {dataset}}}"),
+        &more,
+    );
+    let mut dice = Dice::new();
+    let (stop, writer) = Writer::spawn(&workspace.logs(), Dice(dice.0 ^ 0x5EED));
+    let mut grew = 0;
+    for kill in 0..KILLS {
+        let before = refreshed_count(node, target);
+        let daemon = workspace.start(arguments);
+        // Half of them early, while the daemon starts and looks up what is in doubt; half while it indexes.
+        let indexes = dice.below(2) == 0;
+        if indexes {
+            let more = || (refreshed_count(node, target) > before).then_some(());
+            until(&format!("documents in life {kill}\n{}", daemon.log()), Duration::from_secs(60), more);
+        }
+        let moment = Duration::from_millis(dice.below(400));
+        let began = Instant::now();
+        until("the moment", Duration::from_secs(60), || (began.elapsed() >= moment).then_some(()));
+        daemon.kill();
+        if kill == ROLLOVER_AT && roll_over {
+            let there = || (node.ask("POST", &format!("{target}/_rollover"), None).0 == 200).then_some(());
+            until("a data stream to roll over", Duration::from_secs(30), there);
+        }
+        let after = refreshed_count(node, target);
+        let from = if indexes { "its first document" } else { "its start" };
+        println!("kill {kill}, {moment:?} from {from}: {after} documents");
+        grew += usize::from(after > before);
+    }
+    stop.send(()).expect("the writer runs");
+    let (lines, rotated) = writer.join().expect("the writer wrote");
+    println!("{lines} lines, {rotated} rotations, {grew} of {KILLS} lives sent something");
+    assert!(grew >= KILLS / 4, "the kills came too early to prove anything: {grew} lives of {KILLS} sent something");
+    assert!(rotated >= 2, "only {rotated} rotations");
+
+    let _ = workspace.run(&[&["run", "--once"], arguments].concat()).ok();
+    assert_each_number_is_there_once(node, target, lines);
+    workspace.assert_proven(lines);
+}
+
+/// By the numbers in the lines, without ids, offsets or `verify`.
+fn assert_each_number_is_there_once(node: &Node, target: &str, lines: u64) {
+    let answer = node.search(
+        target,
+        &json!({
+            "size": 0,
+            "track_total_hits": true,
+            "aggs": {
+                "twice": {"terms": {"field": "url.path", "min_doc_count": 2, "size": 20}},
+                "failed": {"filter": {"exists": {"field": "tags"}}},
+            },
+        }),
+    );
+    assert_eq!(answer["aggregations"]["twice"]["buckets"], json!([]), "of {lines}");
+    assert_eq!(answer["aggregations"]["failed"]["doc_count"], 0, "{answer}");
+    // None twice, as many as were written, and each of these numbers: then all of them.
+    assert_eq!(answer["hits"]["total"]["value"], lines);
+    for (number, expected) in [(0, 1), (lines / 2, 1), (lines - 1, 1), (lines, 0)] {
+        let query = json!({"query": {"term": {"url.path": format!("/line/{number}")}}});
+        assert_eq!(node.search(target, &query)["hits"]["total"]["value"], Value::from(expected), "line {number}");
+    }
+}
+
+#[test]
+fn twenty_kills_lose_nothing_and_repeat_nothing_in_a_data_stream_that_rolls_over() {
+    check("logs-crash.stream-default", "crash.stream", "", &[], true);
+}
+
+#[test]
+fn twenty_kills_lose_nothing_and_repeat_nothing_in_date_named_indices() {
+    check("crashdated-*", "crash.dated", "elasticsearch: {urls: ['{url}'], index: 'crashdated-%Y.%m.%d'}", &[], false);
+}
+
+#[test]
+fn small_batches_and_a_small_reservation_survive_twenty_kills_too() {
+    check(
+        "logs-crash.small-default",
+        "crash.small",
+        "batch: {max_docs: 50, max_age: 5ms}",
+        &["--set", "checkpoint.reserve_ahead=16KiB"],
+        true,
+    );
+}
