@@ -1,11 +1,14 @@
 # What people run; continuous integration runs the same recipes and nothing else.
 
 PREFIX ?= /usr
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 DESTDIR ?=
 DEMO_SECONDS ?=
 BENCH ?=
+FUZZ_SECONDS ?= 60
 
-.PHONY: build demo test lint fmt deny bench install prerequisites
+.PHONY: build demo test lint fmt deny bench fuzz install prerequisites
 
 build:
 	cargo build --release --locked
@@ -34,8 +37,18 @@ bench: prerequisites
 prerequisites:
 	@integration-tests/prerequisites
 
+# Needs nightly Rust and `cargo install cargo-fuzz`; the same functions are under proptest in `make test`.
+fuzz:
+	for target in format json lines reply; do \
+		cargo +nightly fuzz run --fuzz-dir integration-tests/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
+
 install:
 	install -D -m 0755 target/release/logweir $(DESTDIR)$(PREFIX)/bin/logweir
-	install -D -m 0644 config/systemd/logweir.service $(DESTDIR)$(PREFIX)/lib/systemd/system/logweir.service
-	test -e $(DESTDIR)/etc/logweir/logweir.yaml || \
-		install -D -m 0644 config/logweir.yaml $(DESTDIR)/etc/logweir/logweir.yaml
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's#/usr/bin/logweir#$(PREFIX)/bin/logweir#; s#/etc/logweir/#$(SYSCONFDIR)/logweir/#g' \
+		config/systemd/logweir.service > $(DESTDIR)$(UNITDIR)/logweir.service
+	chmod 0644 $(DESTDIR)$(UNITDIR)/logweir.service
+	install -D -m 0644 config/systemd/chunks.conf $(DESTDIR)$(PREFIX)/share/doc/logweir/chunks.conf
+	test -e $(DESTDIR)$(SYSCONFDIR)/logweir/logweir.yaml || \
+		install -D -m 0644 config/logweir.yaml $(DESTDIR)$(SYSCONFDIR)/logweir/logweir.yaml

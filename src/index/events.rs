@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::dead_letter::Letter;
 use super::retry::Cause;
 use crate::record::{Item, Outcomes};
 
@@ -22,6 +23,11 @@ pub trait Events: Send + Sync + 'static {
     /// So many documents will be sent again, or looked up again, after `delay`.
     fn retry(&self, cause: Cause, documents: u64, delay: Duration) {
         let _ = (cause, documents, delay);
+    }
+
+    /// So many documents were refused for good and are in the dead letters now; `first` is one of them.
+    fn dead_lettered(&self, documents: u64, first: &Letter) {
+        let _ = (documents, first);
     }
 
     /// A batch waited for the rate limit.

@@ -424,6 +424,9 @@ impl Flight {
             self.shared.hold(&self.batch.target, cause, &error.to_string(), false);
             self.pause(&Again::new(Cause::Held)).await;
         }
+        if let Some(first) = letters.first() {
+            self.shared.deps.events.dead_lettered(letters.len() as u64, first);
+        }
         self.done(refused.iter().map(|(item, ..)| *item), Outcome::DeadLettered);
     }
 

@@ -1,15 +1,19 @@
 //! What the index stage tells, turned into numbers, health and logs.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 
 use super::Spares;
 use crate::batch::Spare;
+use crate::index::dead_letter::Letter;
 use crate::index::events::Events;
 use crate::index::retry::Cause;
 use crate::record::{Item, Outcomes};
-use crate::telemetry::{DocumentOutcome, Health, HoldCause, Metrics, RetryCause, Stage, events::BatchRetried};
+use crate::telemetry::events::{BatchRetried, DeadLettered};
+use crate::telemetry::{DocumentOutcome, Health, HoldCause, Metrics, RetryCause, Stage};
 
 /// Whoever is told.
 #[derive(Debug)]
@@ -19,14 +23,14 @@ pub struct Told {
     /// Whether it moves, and what it waits for.
     pub health: Health,
     /// Where memory goes back to.
-    pub spares: std::sync::Arc<Spares>,
+    pub spares: Arc<Spares>,
 }
 
 /// What is waited for while documents of a target are held for `cause` (an `error.type`, a status, or what failed).
 fn waits_for(cause: &str) -> HoldCause {
     match cause {
         "401" | "403" | "security_exception" => HoldCause::Login,
-        "dead_letters" => HoldCause::DeadLetters,
+        "dead_letters_full" | "dead_letters_io" => HoldCause::DeadLetters,
         "unclear" => HoldCause::Refused,
         _ => HoldCause::Target,
     }
@@ -42,7 +46,6 @@ impl Events for Told {
     fn settled(&self, outcomes: Outcomes, latency: Duration) {
         self.metrics.documents(DocumentOutcome::Created, outcomes.created);
         self.metrics.documents(DocumentOutcome::Duplicate, outcomes.duplicate);
-        self.metrics.documents(DocumentOutcome::DeadLettered, outcomes.dead_lettered);
         self.metrics.delivered(latency);
         if outcomes.created > 0 {
             self.health.clear(HoldCause::Overloaded);
@@ -62,6 +65,11 @@ impl Events for Told {
             self.health.hold(hold, cause.as_str());
         }
         BatchRetried { cause, documents, attempt: 0, delay, reason: &cause }.emit(&self.metrics);
+    }
+
+    fn dead_lettered(&self, documents: u64, first: &Letter) {
+        let (path, offset) = (Path::new(&first.path), first.offset);
+        DeadLettered { documents, path, offset, error_type: &first.kind, reason: &first.reason }.emit(&self.metrics);
     }
 
     fn limiter_wait(&self, wait: Duration) {

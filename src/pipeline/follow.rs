@@ -3,6 +3,10 @@
 //! It hears hints and lists globs, decides identities by [`crate::discover::identity`], hands files to the pump's queue,
 //! and settles the fate of files that were read to their end. It never reads lines and never waits for Elasticsearch.
 
+mod finished;
+mod missing;
+mod telling;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,15 +16,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use super::files::{File, State};
+use super::files::File;
 use crate::checkpoint::FileRow;
-use crate::config::{Mode, OnDone, StartAt};
-use crate::discover::identity::{self, Answer, Evidence, Found, Known};
+use crate::config::Mode;
 use crate::discover::watch::{Hint, Watcher};
 use crate::encode::FileFields;
-use crate::read::{Compression, Content, Cursor, Head, Stat};
-use crate::record::{FileId, Outcomes, Position, tail_hash};
-use crate::telemetry::events::{FileDiscovered, FileDone, FileGone, FileReplaced, FileRotated};
+use crate::read::{Compression, Stat};
+use crate::record::{FileId, Position};
+use crate::telemetry::events::FileRotated;
 use crate::telemetry::{FaultCause, Gauge};
 
 /// How often small things are looked at: reports of the pump, files that stand still, files that are done.
@@ -109,6 +112,8 @@ pub struct Follower {
     identities: HashMap<FileId, Identity>,
     by_head: HashMap<(u32, u64), Vec<FileId>>,
     finished: BTreeSet<FileId>,
+    /// Files without a name that are held open until they are read, with the bytes that are not.
+    held: HashMap<FileId, u64>,
     /// Physical files whose state depends on time: see [`Follower::look_at_waiting`].
     waiting: HashSet<(u64, u64)>,
     /// Directories that could be listed last time but are not watched: polled.
@@ -146,6 +151,7 @@ impl Follower {
             identities: HashMap::new(),
             by_head: HashMap::new(),
             finished: BTreeSet::new(),
+            held: HashMap::new(),
             waiting: HashSet::new(),
             unwatched: BTreeSet::new(),
             scans: 0,
@@ -428,357 +434,6 @@ impl Follower {
             || i128::from(age_ns) >= i128::try_from(settle.as_nanos()).unwrap_or(i128::MAX)
     }
 
-    /// Finds out what a physical file is, if that can be told now.
-    fn look_at(&mut self, key: (u64, u64)) {
-        let Some(physical) = self.physical.get(&key) else { return };
-        let plan = &self.shared.plans[physical.source];
-        if physical.stat.size == 0 {
-            return;
-        }
-        let complete = self.waits_for_completion(physical);
-        if complete && !self.is_complete(physical) {
-            self.waiting.insert(key);
-            return;
-        }
-        if let Some(limit) = plan.source.ignore_older {
-            let age_ns = self.shared.wall_clock_ns().saturating_sub(physical.stat.mtime_ns);
-            if i128::from(age_ns) > i128::try_from(limit.0.as_nanos()).unwrap_or(i128::MAX)
-                && !self.is_known_inode(physical.stat.inode)
-            {
-                self.set(key, What::Ignored);
-                return;
-            }
-        }
-        let path = physical.path.clone();
-        match self.tell(key, complete) {
-            Ok(()) => {}
-            // It vanished or was replaced between listing and opening: the next scan sees what is there now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.shared.io_fault(FaultCause::Read, "read", &path, &error),
-        }
-    }
-
-    fn is_known_inode(&self, inode: u64) -> bool {
-        self.identities.values().any(|identity| identity.inode == inode)
-    }
-
-    fn set(&mut self, key: (u64, u64), what: What) {
-        if let Some(physical) = self.physical.get_mut(&key) {
-            physical.what = what;
-        }
-    }
-
-    /// Opens a physical file and compares it with what is known.
-    fn tell(&mut self, key: (u64, u64), complete: bool) -> io::Result<()> {
-        let Some(physical) = self.physical.get(&key) else { return Ok(()) };
-        let (path, source, first_seen) = (physical.path.clone(), physical.source, physical.first_seen);
-        let (mut content, stat) = Content::open(&path)?;
-        if stat.key() != key {
-            self.next_scan = Instant::now();
-            return Ok(());
-        }
-        let Some(head) = content.head(complete)? else { return Ok(()) };
-        let head_key = (u32::try_from(head.bytes.len()).unwrap_or(u32::MAX), xxhash_rust::xxh3::xxh3_64(&head.bytes));
-        let waited = first_seen.elapsed() >= self.shared.config.read.settle_time.0;
-        let found = Found { inode: stat.inode, birth_ns: stat.birth_ns, waited };
-        let mut answers = Vec::new();
-        let mut compared = (0, 0);
-        for id in self.by_head.get(&head_key).cloned().unwrap_or_default() {
-            let Some(identity) = self.identities.get(&id) else { continue };
-            let other = identity.file.as_ref().filter(|file| file.lock().key != key);
-            let known = Known {
-                id,
-                inode: identity.inode,
-                birth_ns: identity.birth_ns,
-                offset: identity.position.offset,
-                attached_elsewhere: other.is_some(),
-            };
-            let evidence = match other {
-                Some(file) => {
-                    let (evidence, sizes) = compare_with_attached(file, &mut content)?;
-                    compared = sizes;
-                    evidence
-                }
-                None => match content.hash_at(identity.position.offset)? {
-                    None => Evidence::Shorter,
-                    Some(hash) if hash == identity.position.tail_hash => Evidence::Equal,
-                    Some(_) => Evidence::Different,
-                },
-            };
-            answers.push((id, identity::compare(&known, &found, evidence)));
-        }
-        match identity::best(&answers) {
-            Some((id, Answer::Same)) => self.attach(key, id, &path, source, stat, content, complete),
-            Some((id, Answer::Copy)) => {
-                self.set(key, What::Copy { of: id, compared });
-                self.waiting.insert(key);
-            }
-            Some((_, Answer::Wait | Answer::Other)) => {
-                self.set(key, What::Nameless);
-                self.waiting.insert(key);
-            }
-            None => {
-                let id = self.admit(&head, head_key, &path, source, &stat, &mut content)?;
-                self.attach(key, id, &path, source, stat, content, complete);
-            }
-        }
-        Ok(())
-    }
-
-    /// A file never seen before gets its id and its row.
-    fn admit(
-        &mut self,
-        head: &Head,
-        head_key: (u32, u64),
-        path: &Path,
-        source: usize,
-        stat: &Stat,
-        content: &mut Content,
-    ) -> io::Result<FileId> {
-        let plan = &self.shared.plans[source];
-        let taken = |id: FileId| self.identities.contains_key(&id);
-        let (id, ordinal) = identity::mint(&self.shared.host, stat.inode, stat.birth_ns, &head.bytes, taken);
-        let at_end = plan.source.start_at == StartAt::End
-            && plan.source.mode == Mode::Tail
-            && self.scans == 0
-            && self.shared.first_start;
-        let position = if at_end { last_line_end(content)? } else { Cursor::start().position };
-        let length = if content.is_packed() { content.length()? } else { stat.size };
-        let doubt_end = if self.shared.is_doubtful(stat) { length } else { 0 };
-        let now_s = self.shared.wall_clock_s();
-        let row = FileRow {
-            id,
-            source: plan.source.name.as_str().into(),
-            path: path.into(),
-            inode: stat.inode,
-            birth_ns: stat.birth_ns,
-            head_len: head_key.0,
-            head_hash: head_key.1,
-            ordinal,
-            start: position.offset,
-            position,
-            reserved: doubt_end.max(position.offset),
-            size: stat.size,
-            mtime_ns: stat.mtime_ns,
-            format: None,
-            last_time_ns: None,
-            done: false,
-            outcomes: Outcomes::default(),
-            first_seen: now_s,
-            last_seen: now_s,
-        };
-        self.shared.admit(row);
-        FileDiscovered { path, file: id, source: &plan.source.name, offset: position.offset }
-            .emit(&self.shared.metrics);
-        let identity = Identity {
-            inode: stat.inode,
-            birth_ns: stat.birth_ns,
-            head: head_key,
-            position,
-            doubt_end,
-            format: None,
-            last_time: None,
-            file: None,
-            missing_scans: 0,
-            last_seen_s: now_s,
-        };
-        self.remember(id, identity);
-        Ok(id)
-    }
-
-    /// The physical file `key` carries the identity `id` from now on.
-    #[expect(clippy::too_many_arguments, reason = "the facts of one file, all known at the only two calls")]
-    fn attach(
-        &mut self,
-        key: (u64, u64),
-        id: FileId,
-        path: &Path,
-        source: usize,
-        stat: Stat,
-        content: Content,
-        complete: bool,
-    ) {
-        let Some(identity) = self.identities.get_mut(&id) else { return };
-        identity.inode = stat.inode;
-        identity.birth_ns = stat.birth_ns;
-        identity.missing_scans = 0;
-        let unread = content.is_packed() || stat.size > identity.position.offset;
-        let slots = &self.shared.slots;
-        // Held open from now on if there is something to read: a file deleted before its turn is still read.
-        let open = (unread && slots.has_room()).then(|| slots.hold(content));
-        let state = State {
-            path: path.into(),
-            key,
-            open,
-            cursor: Cursor::at(identity.position),
-            complete,
-            rest: 0,
-            end: None,
-            detached: false,
-            format: identity.format.as_deref().and_then(|text| self.shared.stored_format(source, text)),
-            last_time: identity.last_time,
-            doubt_end: identity.doubt_end,
-            fields: FileFields::new(path, id),
-        };
-        let backlog = self.shared.wall_clock_ns().saturating_sub(stat.mtime_ns) > BACKLOG_AGE_NS;
-        let file = File::new(id, source, &stat, backlog, state);
-        identity.file = Some(Arc::clone(&file));
-        self.shared.see(id, path, &stat);
-        self.set(key, What::File(Arc::clone(&file)));
-        self.shared.enqueue(&file);
-    }
-
-    /// The physical file of `file` is another one now, or gone: the identity stays, to be found again.
-    fn detach(&mut self, file: &Arc<File>) -> (u64, u64) {
-        let (position, key, last_time) = {
-            let mut state = file.lock();
-            state.detached = true;
-            state.open = None;
-            (state.cursor.position, state.key, state.last_time)
-        };
-        if let Some(identity) = self.identities.get_mut(&file.id) {
-            identity.position = position;
-            identity.last_time = last_time.or(identity.last_time);
-            identity.file = None;
-            identity.last_seen_s = self.shared.wall_clock_s();
-        }
-        self.finished.remove(&file.id);
-        if let Some(physical) = self.physical.get_mut(&key)
-            && matches!(&physical.what, What::File(current) if current.id == file.id)
-        {
-            physical.what = What::Nameless;
-            physical.first_seen = Instant::now();
-        }
-        key
-    }
-
-    /// What is at the path of `file` is another file now; it is told anew.
-    fn replaced(&mut self, file: &Arc<File>, why: &'static str) {
-        let (path, offset) = {
-            let state = file.lock();
-            (Arc::clone(&state.path), state.cursor.position.offset)
-        };
-        FileReplaced { path: &path, file: file.id, offset, why }.emit(&self.shared.metrics);
-        let key = self.detach(file);
-        self.look_at(key);
-    }
-
-    /// Files that were there and are not in a listing of their directory any more.
-    fn look_for_missing(&mut self, found: &HashMap<PathBuf, usize>, directories: &BTreeSet<PathBuf>) {
-        let missing: Vec<(u64, u64)> = self
-            .physical
-            .iter()
-            .filter(|(_, physical)| !found.contains_key(&physical.path))
-            .filter(|(_, physical)| {
-                physical.path.parent().is_some_and(|parent| directories.contains(parent) || !parent.is_dir())
-            })
-            .map(|(key, _)| *key)
-            .collect();
-        let mut listed: HashMap<PathBuf, HashMap<u64, PathBuf>> = HashMap::new();
-        for key in missing {
-            let Some(physical) = self.physical.get(&key) else { continue };
-            // Outside the globs but followed: it was found here by its inode earlier, and may still be here.
-            if std::fs::metadata(&physical.path).is_ok_and(|meta| Stat::of(&meta).key() == key) {
-                let (path, source) = (physical.path.clone(), physical.source);
-                if let Ok(meta) = std::fs::metadata(&path) {
-                    self.observe(&path, Stat::of(&meta), source, false);
-                }
-                continue;
-            }
-            let What::File(file) = &physical.what else {
-                self.drop_physical(key);
-                continue;
-            };
-            let file = Arc::clone(file);
-            let parent = physical.path.parent().map(Path::to_owned).unwrap_or_default();
-            let inodes = listed.entry(parent).or_insert_with_key(|parent| inodes_of(parent));
-            if let Some(path) = inodes.get(&key.1).cloned()
-                && std::fs::metadata(&path).is_ok_and(|meta| Stat::of(&meta).key() == key)
-            {
-                self.strayed(key, &file, &path);
-                continue;
-            }
-            self.deleted(key, &file);
-        }
-    }
-
-    /// A file left the globs by a rename within its directory: it is followed under its new name until it is read.
-    fn strayed(&mut self, key: (u64, u64), file: &Arc<File>, path: &Path) {
-        self.renamed(key, path);
-        self.shared.enqueue(file);
-    }
-
-    /// A file has no name any more. What is not read of it can be read as long as it is held open.
-    fn deleted(&mut self, key: (u64, u64), file: &Arc<File>) {
-        let read = &self.shared.config.read;
-        let Some(physical) = self.physical.get(&key) else { return };
-        let gone_for = physical.still_since.elapsed();
-        let (held, unread) = {
-            let mut state = file.lock();
-            let end = state
-                .open
-                .as_ref()
-                .and_then(|open| open.content.stat().ok())
-                .map_or(physical.stat.size, |stat| stat.size);
-            let read_all = state.end.is_some_and(|at| at.size == end) && (state.rest == 0 || state.complete);
-            // Nobody can append to what nobody can name, but a writer may still hold it open: its last line counts as
-            // complete once it stood still.
-            if gone_for >= read.settle_time.0 {
-                state.complete = true;
-            }
-            let unread = if read_all { 0 } else { end.saturating_sub(state.cursor.position.offset) };
-            (state.open.is_some() || file.queued.load(Ordering::Acquire), unread)
-        };
-        let too_much = unread > read.max_deleted_bytes.0 || gone_for > read.max_deleted_age.0;
-        if unread > 0 && held && !too_much {
-            self.shared.enqueue(file);
-            return;
-        }
-        let path = physical.path.clone();
-        FileGone { path: &path, file: file.id, unread_bytes: unread }.emit(&self.shared.metrics);
-        self.detach(file);
-        self.drop_physical(key);
-    }
-
-    fn drop_physical(&mut self, key: (u64, u64)) {
-        if let Some(physical) = self.physical.remove(&key)
-            && self.paths.get(&physical.path) == Some(&key)
-        {
-            self.paths.remove(&physical.path);
-        }
-    }
-
-    /// Forgets files that have been gone for long.
-    fn expire(&mut self) {
-        let read = &self.shared.config.read;
-        let now_s = self.shared.wall_clock_s();
-        let limit_s = i64::try_from(read.forget_after.0.as_secs()).unwrap_or(i64::MAX);
-        let mut gone = Vec::new();
-        for (id, identity) in &mut self.identities {
-            if identity.file.is_some() {
-                identity.missing_scans = 0;
-                identity.last_seen_s = now_s;
-                continue;
-            }
-            identity.missing_scans = identity.missing_scans.saturating_add(1);
-            if identity.missing_scans >= read.forget_after_scans
-                && now_s.saturating_sub(identity.last_seen_s) >= limit_s
-            {
-                gone.push(*id);
-            }
-        }
-        for id in &gone {
-            if let Some(identity) = self.identities.remove(id)
-                && let Some(ids) = self.by_head.get_mut(&identity.head)
-            {
-                ids.retain(|other| other != id);
-            }
-        }
-        if !gone.is_empty() {
-            self.shared.checkpoints.forget(&gone);
-        }
-    }
-
     fn take_reports(&mut self) {
         for report in self.shared.take_reports() {
             match report {
@@ -830,56 +485,6 @@ impl Follower {
         }
     }
 
-    /// Files that were read to their end get their fate once all their lines are settled.
-    fn settle_finished(&mut self) {
-        for id in self.finished.clone() {
-            let Some(file) = self.identities.get(&id).and_then(|identity| identity.file.clone()) else {
-                self.finished.remove(&id);
-                continue;
-            };
-            let (path, key, end) = {
-                let state = file.lock();
-                (Arc::clone(&state.path), state.key, state.end)
-            };
-            let settled = self.shared.checkpoints.position(id).map(|position| position.offset);
-            let Some(end) = end else {
-                self.finished.remove(&id);
-                continue;
-            };
-            if settled != Some(file.read_to.load(Ordering::Relaxed)) {
-                continue;
-            }
-            self.finished.remove(&id);
-            let plan = &self.shared.plans[file.source];
-            if plan.source.mode != Mode::Chunks || plan.source.on_done == OnDone::Keep {
-                self.shared.checkpoints.mark_done(id);
-                continue;
-            }
-            // The file must be what was read, to the byte: a writer that came back keeps it alive.
-            let unchanged = std::fs::metadata(&path).is_ok_and(|meta| Stat::of(&meta) == end);
-            if !unchanged {
-                self.next_scan = Instant::now();
-                continue;
-            }
-            let result = match (&plan.source.on_done, &plan.source.archive_dir) {
-                (OnDone::Archive, Some(directory)) => super::archive::archive(&path, directory, id).map(Some),
-                _ => std::fs::remove_file(&path).map(|()| None),
-            };
-            match result {
-                Ok(to) => {
-                    FileDone { path: &path, file: id, to: to.as_deref() }.emit(&self.shared.metrics);
-                    self.shared.checkpoints.mark_done(id);
-                    self.detach(&file);
-                    self.drop_physical(key);
-                }
-                Err(error) => {
-                    self.shared.io_fault(FaultCause::Done, "delete or archive", &path, &error);
-                    self.finished.insert(id);
-                }
-            }
-        }
-    }
-
     /// Bytes on disk that are not settled yet; and descriptors of idle files given back when they are scarce.
     fn measure_lag(&mut self) {
         let scarce = !self.shared.slots.has_room();
@@ -896,6 +501,7 @@ impl Follower {
                 }
             }
         }
+        self.shared.metrics.set(Gauge::HeldDeleted, self.held.values().sum());
         self.shared.metrics.set(Gauge::Lag, lag);
         self.shared.metrics.set(Gauge::WatchedFiles, self.physical.len() as u64);
     }
@@ -916,40 +522,4 @@ impl Follower {
         });
         idle && self.finished.is_empty() && self.shared.is_drained()
     }
-}
-
-/// Whether two physical files agree in what both have.
-fn compare_with_attached(file: &File, content: &mut Content) -> io::Result<(Evidence, (u64, u64))> {
-    let path = Arc::clone(&file.lock().path);
-    let (mut original, original_stat) = Content::open(&path)?;
-    let sizes = (original_stat.size, content.stat()?.size);
-    let point = original.length()?.min(content.length()?);
-    let evidence =
-        if original.hash_at(point)? == content.hash_at(point)? { Evidence::Equal } else { Evidence::Different };
-    Ok((evidence, sizes))
-}
-
-/// The end of the last whole line that is there now.
-fn last_line_end(content: &mut Content) -> io::Result<Position> {
-    const BLOCK: u64 = 64 << 10;
-    let mut end = content.length()?;
-    let mut buf = vec![0; 64 << 10];
-    while end > 0 {
-        let start = end.saturating_sub(BLOCK);
-        let length = usize::try_from(end - start).unwrap_or(buf.len());
-        let n = content.read_at(start, &mut buf[..length])?;
-        if let Some(newline) = memchr::memrchr(b'\n', &buf[..n]) {
-            let offset = start + newline as u64 + 1;
-            let tail_hash = content.hash_at(offset)?.unwrap_or_default();
-            return Ok(Position { offset, tail_hash });
-        }
-        end = start;
-    }
-    Ok(Position { offset: 0, tail_hash: tail_hash(&[]) })
-}
-
-fn inodes_of(directory: &Path) -> HashMap<u64, PathBuf> {
-    use std::os::unix::fs::DirEntryExt;
-    let Ok(entries) = std::fs::read_dir(directory) else { return HashMap::new() };
-    entries.flatten().map(|entry| (entry.ino(), entry.path())).collect()
 }

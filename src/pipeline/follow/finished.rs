@@ -1,0 +1,64 @@
+//! The fate of complete files once all their lines are settled: kept, deleted or archived (invariant 8).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::super::archive::archive;
+use super::Follower;
+use crate::config::{Mode, OnDone};
+use crate::read::Stat;
+use crate::telemetry::FaultCause;
+use crate::telemetry::events::FileDone;
+
+impl Follower {
+    /// Files that were read to their end get their fate once all their lines are settled.
+    pub(super) fn settle_finished(&mut self) {
+        for id in self.finished.clone() {
+            let Some(file) = self.identities.get(&id).and_then(|identity| identity.file.clone()) else {
+                self.finished.remove(&id);
+                continue;
+            };
+            let (path, key, end) = {
+                let state = file.lock();
+                (Arc::clone(&state.path), state.key, state.end)
+            };
+            let settled = self.shared.checkpoints.position(id).map(|position| position.offset);
+            let Some(end) = end else {
+                self.finished.remove(&id);
+                continue;
+            };
+            if settled != Some(file.read_to.load(Ordering::Relaxed)) {
+                continue;
+            }
+            self.finished.remove(&id);
+            let plan = &self.shared.plans[file.source];
+            if plan.source.mode != Mode::Chunks || plan.source.on_done == OnDone::Keep {
+                self.shared.checkpoints.mark_done(id);
+                continue;
+            }
+            // The file must be what was read, to the byte: a writer that came back keeps it alive.
+            let unchanged = std::fs::metadata(&path).is_ok_and(|meta| Stat::of(&meta) == end);
+            if !unchanged {
+                self.next_scan = Instant::now();
+                continue;
+            }
+            let result = match (&plan.source.on_done, &plan.source.archive_dir) {
+                (OnDone::Archive, Some(directory)) => archive(&path, directory, id).map(Some),
+                _ => std::fs::remove_file(&path).map(|()| None),
+            };
+            match result {
+                Ok(to) => {
+                    FileDone { path: &path, file: id, to: to.as_deref() }.emit(&self.shared.metrics);
+                    self.shared.checkpoints.mark_done(id);
+                    self.detach(&file);
+                    self.drop_physical(key);
+                }
+                Err(error) => {
+                    self.shared.io_fault(FaultCause::Done, "delete or archive", &path, &error);
+                    self.finished.insert(id);
+                }
+            }
+        }
+    }
+}

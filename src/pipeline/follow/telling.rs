@@ -1,0 +1,284 @@
+//! Telling which file a physical file is: comparing it with what is known, minting ids, and taking identities from one
+//! physical file to another.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::super::files::{File, State};
+use super::{BACKLOG_AGE_NS, Follower, Identity, What};
+use crate::checkpoint::FileRow;
+use crate::config::{Mode, StartAt};
+use crate::discover::identity::{self, Answer, Evidence, Found, Known};
+use crate::encode::FileFields;
+use crate::read::{Content, Cursor, Head, Stat};
+use crate::record::{FileId, Outcomes, Position, tail_hash};
+use crate::telemetry::FaultCause;
+use crate::telemetry::events::{FileDiscovered, FileReplaced};
+
+impl Follower {
+    /// Finds out what a physical file is, if that can be told now.
+    pub(super) fn look_at(&mut self, key: (u64, u64)) {
+        let Some(physical) = self.physical.get(&key) else { return };
+        let plan = &self.shared.plans[physical.source];
+        if physical.stat.size == 0 {
+            return;
+        }
+        let complete = self.waits_for_completion(physical);
+        if complete && !self.is_complete(physical) {
+            self.waiting.insert(key);
+            return;
+        }
+        if let Some(limit) = plan.source.ignore_older {
+            let age_ns = self.shared.wall_clock_ns().saturating_sub(physical.stat.mtime_ns);
+            if i128::from(age_ns) > i128::try_from(limit.0.as_nanos()).unwrap_or(i128::MAX)
+                && !self.is_known_inode(physical.stat.inode)
+            {
+                self.set(key, What::Ignored);
+                return;
+            }
+        }
+        let path = physical.path.clone();
+        match self.tell(key, complete) {
+            Ok(()) => {}
+            // It vanished or was replaced between listing and opening: the next scan sees what is there now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => self.shared.io_fault(FaultCause::Read, "read", &path, &error),
+        }
+    }
+
+    pub(super) fn is_known_inode(&self, inode: u64) -> bool {
+        self.identities.values().any(|identity| identity.inode == inode)
+    }
+
+    pub(super) fn set(&mut self, key: (u64, u64), what: What) {
+        if let Some(physical) = self.physical.get_mut(&key) {
+            physical.what = what;
+        }
+    }
+
+    /// Opens a physical file and compares it with what is known.
+    pub(super) fn tell(&mut self, key: (u64, u64), complete: bool) -> io::Result<()> {
+        let Some(physical) = self.physical.get(&key) else { return Ok(()) };
+        let (path, source, first_seen) = (physical.path.clone(), physical.source, physical.first_seen);
+        let (mut content, stat) = Content::open(&path)?;
+        if stat.key() != key {
+            self.next_scan = Instant::now();
+            return Ok(());
+        }
+        let Some(head) = content.head(complete)? else { return Ok(()) };
+        let head_key = (u32::try_from(head.bytes.len()).unwrap_or(u32::MAX), xxhash_rust::xxh3::xxh3_64(&head.bytes));
+        let waited = first_seen.elapsed() >= self.shared.config.read.settle_time.0;
+        let found = Found { inode: stat.inode, birth_ns: stat.birth_ns, waited };
+        let mut answers = Vec::new();
+        let mut compared = (0, 0);
+        for id in self.by_head.get(&head_key).cloned().unwrap_or_default() {
+            let Some(identity) = self.identities.get(&id) else { continue };
+            let other = identity.file.as_ref().filter(|file| file.lock().key != key);
+            let known = Known {
+                id,
+                inode: identity.inode,
+                birth_ns: identity.birth_ns,
+                offset: identity.position.offset,
+                attached_elsewhere: other.is_some(),
+            };
+            let evidence = match other {
+                Some(file) => {
+                    let (evidence, sizes) = compare_with_attached(file, &mut content)?;
+                    compared = sizes;
+                    evidence
+                }
+                None => match content.hash_at(identity.position.offset)? {
+                    None => Evidence::Shorter,
+                    Some(hash) if hash == identity.position.tail_hash => Evidence::Equal,
+                    Some(_) => Evidence::Different,
+                },
+            };
+            answers.push((id, identity::compare(&known, &found, evidence)));
+        }
+        match identity::best(&answers) {
+            Some((id, Answer::Same)) => self.attach(key, id, &path, source, stat, content, complete),
+            Some((id, Answer::Copy)) => {
+                self.set(key, What::Copy { of: id, compared });
+                self.waiting.insert(key);
+            }
+            Some((_, Answer::Wait | Answer::Other)) => {
+                self.set(key, What::Nameless);
+                self.waiting.insert(key);
+            }
+            None => {
+                let id = self.admit(&head, head_key, &path, source, &stat, &mut content)?;
+                self.attach(key, id, &path, source, stat, content, complete);
+            }
+        }
+        Ok(())
+    }
+
+    /// A file never seen before gets its id and its row.
+    pub(super) fn admit(
+        &mut self,
+        head: &Head,
+        head_key: (u32, u64),
+        path: &Path,
+        source: usize,
+        stat: &Stat,
+        content: &mut Content,
+    ) -> io::Result<FileId> {
+        let plan = &self.shared.plans[source];
+        let taken = |id: FileId| self.identities.contains_key(&id);
+        let (id, ordinal) = identity::mint(&self.shared.host, stat.inode, stat.birth_ns, &head.bytes, taken);
+        let at_end = plan.source.start_at == StartAt::End
+            && plan.source.mode == Mode::Tail
+            && self.scans == 0
+            && self.shared.first_start;
+        let position = if at_end { last_line_end(content)? } else { Cursor::start().position };
+        let length = if content.is_packed() { content.length()? } else { stat.size };
+        let doubt_end = if self.shared.is_doubtful(stat) { length } else { 0 };
+        let now_s = self.shared.wall_clock_s();
+        let row = FileRow {
+            id,
+            source: plan.source.name.as_str().into(),
+            path: path.into(),
+            inode: stat.inode,
+            birth_ns: stat.birth_ns,
+            head_len: head_key.0,
+            head_hash: head_key.1,
+            ordinal,
+            start: position.offset,
+            position,
+            reserved: doubt_end.max(position.offset),
+            size: stat.size,
+            mtime_ns: stat.mtime_ns,
+            format: None,
+            last_time_ns: None,
+            done: false,
+            outcomes: Outcomes::default(),
+            first_seen: now_s,
+            last_seen: now_s,
+        };
+        self.shared.admit(row);
+        FileDiscovered { path, file: id, source: &plan.source.name, offset: position.offset }
+            .emit(&self.shared.metrics);
+        let identity = Identity {
+            inode: stat.inode,
+            birth_ns: stat.birth_ns,
+            head: head_key,
+            position,
+            doubt_end,
+            format: None,
+            last_time: None,
+            file: None,
+            missing_scans: 0,
+            last_seen_s: now_s,
+        };
+        self.remember(id, identity);
+        Ok(id)
+    }
+
+    /// The physical file `key` carries the identity `id` from now on.
+    #[expect(clippy::too_many_arguments, reason = "the facts of one file, all known at the only two calls")]
+    pub(super) fn attach(
+        &mut self,
+        key: (u64, u64),
+        id: FileId,
+        path: &Path,
+        source: usize,
+        stat: Stat,
+        content: Content,
+        complete: bool,
+    ) {
+        let Some(identity) = self.identities.get_mut(&id) else { return };
+        identity.inode = stat.inode;
+        identity.birth_ns = stat.birth_ns;
+        identity.missing_scans = 0;
+        let unread = content.is_packed() || stat.size > identity.position.offset;
+        let slots = &self.shared.slots;
+        // Held open from now on if there is something to read: a file deleted before its turn is still read.
+        let open = (unread && slots.has_room()).then(|| slots.hold(content));
+        let state = State {
+            path: path.into(),
+            key,
+            open,
+            cursor: Cursor::at(identity.position),
+            complete,
+            rest: 0,
+            end: None,
+            detached: false,
+            format: identity.format.as_deref().and_then(|text| self.shared.stored_format(source, text)),
+            last_time: identity.last_time,
+            doubt_end: identity.doubt_end,
+            fields: FileFields::new(path, id),
+        };
+        let backlog = self.shared.wall_clock_ns().saturating_sub(stat.mtime_ns) > BACKLOG_AGE_NS;
+        let file = File::new(id, source, &stat, backlog, state);
+        identity.file = Some(Arc::clone(&file));
+        self.shared.see(id, path, &stat);
+        self.set(key, What::File(Arc::clone(&file)));
+        self.shared.enqueue(&file);
+    }
+
+    /// The physical file of `file` is another one now, or gone: the identity stays, to be found again.
+    pub(super) fn detach(&mut self, file: &Arc<File>) -> (u64, u64) {
+        let (position, key, last_time) = {
+            let mut state = file.lock();
+            state.detached = true;
+            state.open = None;
+            (state.cursor.position, state.key, state.last_time)
+        };
+        if let Some(identity) = self.identities.get_mut(&file.id) {
+            identity.position = position;
+            identity.last_time = last_time.or(identity.last_time);
+            identity.file = None;
+            identity.last_seen_s = self.shared.wall_clock_s();
+        }
+        self.finished.remove(&file.id);
+        self.held.remove(&file.id);
+        if let Some(physical) = self.physical.get_mut(&key)
+            && matches!(&physical.what, What::File(current) if current.id == file.id)
+        {
+            physical.what = What::Nameless;
+            physical.first_seen = Instant::now();
+        }
+        key
+    }
+
+    /// What is at the path of `file` is another file now; it is told anew.
+    pub(super) fn replaced(&mut self, file: &Arc<File>, why: &'static str) {
+        let (path, offset) = {
+            let state = file.lock();
+            (Arc::clone(&state.path), state.cursor.position.offset)
+        };
+        FileReplaced { path: &path, file: file.id, offset, why }.emit(&self.shared.metrics);
+        let key = self.detach(file);
+        self.look_at(key);
+    }
+}
+
+fn compare_with_attached(file: &File, content: &mut Content) -> io::Result<(Evidence, (u64, u64))> {
+    let path = Arc::clone(&file.lock().path);
+    let (mut original, original_stat) = Content::open(&path)?;
+    let sizes = (original_stat.size, content.stat()?.size);
+    let point = original.length()?.min(content.length()?);
+    let evidence =
+        if original.hash_at(point)? == content.hash_at(point)? { Evidence::Equal } else { Evidence::Different };
+    Ok((evidence, sizes))
+}
+
+fn last_line_end(content: &mut Content) -> io::Result<Position> {
+    const BLOCK: u64 = 64 << 10;
+    let mut end = content.length()?;
+    let mut buf = vec![0; 64 << 10];
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK);
+        let length = usize::try_from(end - start).unwrap_or(buf.len());
+        let n = content.read_at(start, &mut buf[..length])?;
+        if let Some(newline) = memchr::memrchr(b'\n', &buf[..n]) {
+            let offset = start + newline as u64 + 1;
+            let tail_hash = content.hash_at(offset)?.unwrap_or_default();
+            return Ok(Position { offset, tail_hash });
+        }
+        end = start;
+    }
+    Ok(Position { offset: 0, tail_hash: tail_hash(&[]) })
+}
