@@ -68,12 +68,9 @@ impl Builder {
         Self { destination, body, items, runs: Vec::new(), share, opened: now }
     }
 
-    /// Starts (or goes on with) the run of `file` at `start`.
+    /// Starts the run of one turn of `file` at `at`: turns are registered with the ledger one by one, so they never merge.
     pub fn begin(&mut self, file: FileId, path: &Arc<Path>, at: Position, doubtful: bool, now: Instant) {
-        if self.runs.last().is_some_and(|run| run.file == file && run.span.end == at.offset && run.doubtful == doubtful)
-        {
-            return;
-        }
+        self.drop_empty_run();
         self.runs.push(Run {
             file,
             path: Arc::clone(path),
@@ -209,7 +206,14 @@ mod tests {
         let batch = builder.finish().unwrap();
         let runs: Vec<_> =
             batch.runs.iter().map(|run| (run.file, run.span, run.lines, run.skipped, run.doubtful)).collect();
-        assert_eq!(runs, [(a, Span { start: 10, end: 34 }, 3, 1, false), (b, Span { start: 0, end: 6 }, 1, 0, true),]);
+        assert_eq!(
+            runs,
+            [
+                (a, Span { start: 10, end: 30 }, 2, 1, false),
+                (a, Span { start: 30, end: 34 }, 1, 0, false),
+                (b, Span { start: 0, end: 6 }, 1, 0, true),
+            ]
+        );
         assert_eq!(batch.source_bytes(1), b"two");
         assert_eq!(batch.item_bytes(2), b"{}\nthree\n");
         assert!(budget.used() < LIMITS.share() + 200);

@@ -196,6 +196,9 @@ impl Workspace {
     /// # Panics
     /// If it does not.
     pub fn assert_proven(&self, lines: u64) {
+        let log = std::fs::read_to_string(self.path("daemon.log")).unwrap_or_default();
+        let errors: Vec<&str> = log.lines().filter(|line| line.contains(" ERROR ")).take(5).collect();
+        assert!(errors.is_empty(), "the daemon saw what must not be: {errors:#?}");
         let (report, satisfied) = self.verify();
         let total = &report["total"];
         assert!(satisfied && total["lines"] == lines && total["behind"] == 0, "{report:#}");
