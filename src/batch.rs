@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::pipeline::budget::Share;
-use crate::record::{Batch, FileId, Item, LineId, Position, Run, Span};
+use crate::budget::Share;
+use crate::record::{Batch, Destination, FileId, Item, LineId, Position, Run, Span};
 
 /// When a batch is full.
 #[derive(Clone, Copy, Debug)]
@@ -27,15 +27,6 @@ impl Limits {
     pub fn share(&self) -> u64 {
         (self.max_bytes + self.max_bytes / 8) as u64
     }
-}
-
-/// Where a batch goes: batches hold documents of one destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Destination {
-    /// The data stream, or the pattern of date-named indices.
-    pub target: Arc<str>,
-    /// The ingest pipeline, if any.
-    pub pipeline: Option<Arc<str>>,
 }
 
 /// Memory to fill again.
@@ -161,7 +152,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::budget::Budget;
+    use crate::budget::Budget;
     use crate::record::tail_hash;
 
     const LIMITS: Limits = Limits { max_bytes: 40, max_docs: 3, max_age: Duration::from_millis(50) };

@@ -5,6 +5,7 @@
 //! them all. ARCHITECTURE.md has the picture and the invariants.
 
 pub mod batch;
+pub mod budget;
 pub mod checkpoint;
 pub mod cli;
 pub mod client;

@@ -451,6 +451,15 @@ pub struct Run {
     pub read_at: std::time::Instant,
 }
 
+/// Where a batch goes: batches hold documents of one destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The data stream, or the pattern of date-named indices.
+    pub target: Arc<str>,
+    /// The ingest pipeline, if any.
+    pub pipeline: Option<Arc<str>>,
+}
+
 /// What is sent as one `_bulk` request, and what its answer settles.
 #[derive(Debug)]
 pub struct Batch {
@@ -466,7 +475,7 @@ pub struct Batch {
     /// The stretches of files they come from, in the order they were read.
     pub runs: Vec<Run>,
     /// Keeps the batch's share of the memory bound; dropping it gives the share back.
-    pub share: Option<crate::pipeline::budget::Share>,
+    pub share: Option<crate::budget::Share>,
 }
 
 impl Batch {

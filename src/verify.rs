@@ -10,12 +10,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use elasticsearch::http::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::checkpoint::FileRow;
-use crate::client::{Client, SendError};
+use crate::client::{Client, Method, SendError};
 use crate::config::{Config, Mode};
 use crate::discover::identity;
 use crate::pipeline::plan::Plan;

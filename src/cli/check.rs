@@ -6,11 +6,10 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::Args;
-use elasticsearch::http::Method;
 use serde::Serialize;
 
 use super::{CliError, ConfigArgs, Output};
-use crate::client::Client;
+use crate::client::{Client, Method};
 use crate::config::{Config, Loaded, Mode, Origin, Setting, Source};
 use crate::discover::scan::Globs;
 

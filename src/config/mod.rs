@@ -573,3 +573,49 @@ pub enum Target {
     /// An index whose name is this pattern, filled with the event's time (UTC).
     Dated(String),
 }
+
+impl Target {
+    /// The name that look-ups and templates go to: the data stream, or the pattern with `*` for all that varies
+    /// (`web-*` for `web-%Y.%m.%d`).
+    #[must_use]
+    pub fn everything(&self) -> String {
+        let pattern = match self {
+            Self::DataStream(name) => return name.clone(),
+            Self::Dated(pattern) => pattern,
+        };
+        let percents: Vec<usize> = pattern.match_indices('%').map(|(at, _)| at).collect();
+        let mut fields = Vec::new();
+        let mut skip_to = 0;
+        for at in percents {
+            if at >= skip_to {
+                skip_to = at + 2;
+                if pattern.as_bytes().get(at + 1) != Some(&b'%') {
+                    fields.push(at);
+                }
+            }
+        }
+        let (head, tail) = match (fields.first(), fields.last()) {
+            (Some(&first), Some(&last)) => (&pattern[..first], pattern.get(last + 2..).unwrap_or_default()),
+            _ => return pattern.replace("%%", "%"),
+        };
+        format!("{}*{}", head.replace("%%", "%"), tail.replace("%%", "%"))
+    }
+}
+
+#[cfg(test)]
+mod target_tests {
+    use super::Target;
+
+    #[test]
+    fn everything_of_a_dated_target_is_its_pattern_with_a_star() {
+        for (pattern, everything) in [
+            ("web-%Y.%m.%d", "web-*"),
+            ("%Y-web", "*-web"),
+            ("a-%Y-b-%d-c", "a-*-c"),
+            ("plain", "plain"),
+            ("a%%-%d", "a%-*"),
+        ] {
+            assert_eq!(Target::Dated(pattern.to_owned()).everything(), everything);
+        }
+    }
+}

@@ -99,14 +99,6 @@ impl IndexPattern {
         Ok(Self { parts, name, hour: None })
     }
 
-    /// The pattern that matches every name, for look-ups and templates: `web-*` for `web-%Y.%m.%d`.
-    #[must_use]
-    pub fn wildcard(&self) -> String {
-        let Some(&(first, _)) = self.parts.first() else { return self.name.clone() };
-        let end = self.parts.last().map_or(first, |(at, part)| at + part.digits());
-        format!("{}*{}", &self.name[..first], &self.name[end..])
-    }
-
     /// Whether all names are one.
     #[must_use]
     pub fn is_constant(&self) -> bool {

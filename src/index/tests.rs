@@ -451,7 +451,7 @@ async fn stop_ends_everything_at_once_and_settles_nothing_more() {
 async fn in_an_outage_no_more_batches_are_taken_than_may_be_in_flight() {
     let bench = Bench::new().await;
     bench.fake.deny("_bulk", 503, "");
-    let budget = crate::pipeline::budget::Budget::new(1000);
+    let budget = crate::budget::Budget::new(1000);
     let (sender, stop, stage) = bench.start();
     let mut sent = 0;
     let deadline = Instant::now() + 300 * MS;

@@ -1,11 +1,10 @@
 //! The order of the stages, what they share, and how they start and drain. The only module that knows all stages.
 //!
 //! One thread follows files ([`follow`]); some threads read, parse, enrich and encode ([`pump`]); tokio sends. Every queue
-//! between them is bounded, and the memory of all batches together by [`budget`]: when Elasticsearch is behind, reading
+//! between them is bounded, and the memory of all batches together by [`crate::budget`]: when Elasticsearch is behind, reading
 //! stops and the files are the queue.
 
 pub mod archive;
-pub mod budget;
 pub mod events;
 pub mod files;
 pub mod follow;
@@ -22,18 +21,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use budget::Budget;
 use files::{File, Slots};
 use follow::Report;
 use plan::Plan;
 use queue::Queue;
 
-use crate::batch::{self, Destination, Spare};
+use crate::batch::{self, Spare};
+use crate::budget::Budget;
 use crate::checkpoint::{Checkpoints, FileRow, Seen};
 use crate::config::{self, Config};
 use crate::parse::{self, Format};
 use crate::read::Stat;
-use crate::record::{FileId, Outcomes, Progress, Run};
+use crate::record::{Destination, FileId, Outcomes, Progress, Run};
 use crate::telemetry::events::Fault;
 use crate::telemetry::{FaultCause, Health, Metrics, Stage};
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::batch::Destination;
 use crate::config::{self, Config, Target};
 use crate::discover::scan::Globs;
 use crate::encode::{IndexPattern, Layout};
 use crate::parse::{Format, LineFilter};
+use crate::record::Destination;
 
 /// A source, compiled.
 #[derive(Debug)]
@@ -53,11 +53,11 @@ impl Plan {
                     Format::compile(format, &source.map).map_err(|error| fail(format!("format: {error}")))?,
                 )),
             };
-            let (target, dated) = match source.target(&config.elasticsearch) {
-                Target::DataStream(name) => (name, None),
+            let target = source.target(&config.elasticsearch);
+            let dated = match &target {
+                Target::DataStream(_) => None,
                 Target::Dated(pattern) => {
-                    let pattern = IndexPattern::parse(&pattern).map_err(|error| fail(format!("index: {error}")))?;
-                    (pattern.wildcard(), Some(pattern))
+                    Some(IndexPattern::parse(pattern).map_err(|error| fail(format!("index: {error}")))?)
                 }
             };
             Ok(Self {
@@ -67,7 +67,7 @@ impl Plan {
                 layout: Layout::new(source, &config.enrich, &config.elasticsearch, host)
                     .map_err(|error| fail(error.to_string()))?,
                 destination: Destination {
-                    target: target.into(),
+                    target: target.everything().into(),
                     pipeline: source
                         .pipeline
                         .as_ref()

@@ -8,12 +8,11 @@ mod templates;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use elasticsearch::http::Method;
 use serde_json::{Value, json};
 
-use crate::batch::Destination;
-use crate::client::{Client, SendError};
+use crate::client::{Client, Method, SendError};
 use crate::config::{Config, Target};
+use crate::record::Destination;
 
 /// How long one of these small requests may take.
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 
 use super::Abilities;
 use crate::config::{Config, Target, Template};
-use crate::encode::IndexPattern;
 
 /// Longer keywords are kept in the document but not indexed: the limit of a term is 32,766 bytes, of up to four a character.
 const IGNORE_ABOVE: u32 = 1024;
@@ -25,15 +24,16 @@ pub(super) fn objects(config: &Config, abilities: Abilities) -> Vec<(String, Val
             "composed_of": ["logweir-mappings", "logweir-settings"],
             "_meta": meta(),
         });
-        let (name, policy) = match source.target(&config.elasticsearch) {
+        let target = source.target(&config.elasticsearch);
+        let (name, policy) = match &target {
             Target::DataStream(_) => {
                 body["index_patterns"] = json!([format!("logs-{}-*", source.dataset)]);
                 body["data_stream"] = json!({});
                 let rollover = json!({"min_age": "0ms", "actions": {"rollover": {"max_age": "1d"}}});
                 (format!("logweir-{}", source.dataset), ("logweir-streams", json!({"hot": rollover})))
             }
-            Target::Dated(pattern) => {
-                let wildcard = IndexPattern::parse(&pattern).map_or(pattern, |pattern| pattern.wildcard());
+            Target::Dated(_) => {
+                let wildcard = target.everything();
                 body["index_patterns"] = json!([wildcard]);
                 let name = wildcard.replace('*', "").trim_end_matches(['-', '.', '_']).to_owned();
                 (format!("logweir-{name}-dated"), ("logweir-dated", json!({})))
