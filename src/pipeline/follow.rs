@@ -356,13 +356,15 @@ impl Follower {
             self.look_at(key);
             return;
         };
-        if physical.path != path {
-            // A hard or symbolic link is a second name; a rename is the only one.
-            let still_there = std::fs::metadata(&physical.path).is_ok_and(|meta| Stat::of(&meta).key() == key);
-            if still_there {
-                return;
+        let mut path = path;
+        let first_path = physical.path.clone();
+        if first_path != path {
+            // A hard or symbolic link is a second name, which stays without one; a rename is the only one.
+            if std::fs::metadata(&first_path).is_ok_and(|meta| Stat::of(&meta).key() == key) {
+                path = &first_path;
+            } else {
+                self.renamed(key, path);
             }
-            self.renamed(key, path);
         }
         let Some(physical) = self.physical.get_mut(&key) else { return };
         let reborn = physical.stat.birth_ns != stat.birth_ns;

@@ -340,7 +340,71 @@ impl Progress for Counted {
 
     fn settle(&self, run: &Run, outcomes: Outcomes) {
         self.metrics.lines_settled(outcomes);
-        self.health.beat(Stage::Checkpoint);
         self.checkpoints.settle(run, outcomes);
+        self.health.beat(Stage::Checkpoint);
+        if self.checkpoints.totals().in_flight == 0 {
+            // Standing still is no fault from here on.
+            self.health.idle(Stage::Index);
+            self.health.idle(Stage::Checkpoint);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Position, Span, tail_hash};
+
+    #[test]
+    fn when_all_that_was_read_is_settled_there_is_no_work_and_idling_is_no_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::for_test(dir.path());
+        let (checkpoints, _) = Checkpoints::open(&config.checkpoint, 100, |_| {}).unwrap();
+        let metrics = Metrics::new("host");
+        let health = Health::new(metrics.clone(), Duration::from_secs(60));
+        let id = FileId([1; 8]);
+        let path: Arc<Path> = Path::new("/a.log").into();
+        let start = Position { offset: 0, tail_hash: tail_hash(&[]) };
+        let row = FileRow {
+            id,
+            source: "web".into(),
+            path: Arc::clone(&path),
+            inode: 1,
+            birth_ns: 0,
+            head_len: 1,
+            head_hash: 1,
+            ordinal: 0,
+            start: 0,
+            position: start,
+            reserved: 0,
+            size: 10,
+            mtime_ns: 0,
+            format: None,
+            last_time_ns: None,
+            done: false,
+            outcomes: Outcomes::default(),
+            first_seen: 100,
+            last_seen: 100,
+        };
+        checkpoints.admit(row).unwrap();
+        let run = Run {
+            file: id,
+            path,
+            span: Span { start: 0, end: 10 },
+            tail_hash: 7,
+            lines: 1,
+            skipped: 0,
+            doubtful: false,
+            read_at: std::time::Instant::now(),
+        };
+        health.beat(Stage::Read);
+        metrics.lines_read(1, 10);
+        checkpoints.read(&run, None).unwrap();
+        health.beat(Stage::Index);
+        health.idle(Stage::Read);
+        assert!(health.has_work());
+        let counted = Counted { checkpoints, metrics, health: health.clone() };
+        counted.settle(&run, Outcomes { created: 1, ..Outcomes::default() });
+        assert!(!health.has_work());
     }
 }

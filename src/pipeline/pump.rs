@@ -16,6 +16,7 @@ use crate::enrich::Chain;
 use crate::parse::{Cache, Format};
 use crate::read::{Content, Limits, Reader, Step};
 use crate::record::{Batch, Document, LineId};
+use crate::telemetry::Stage;
 use crate::telemetry::events::LinesCut;
 
 /// How much of one file is read in a turn: some milliseconds of work, so that no file waits long for another.
@@ -75,7 +76,11 @@ impl Pump {
         loop {
             let wait = self.until_due().unwrap_or(PATIENCE);
             match self.shared.queue.next(wait) {
-                Next::Ready(file) => self.serve(&file),
+                Next::Ready(file) => {
+                    self.shared.health.beat(Stage::Read);
+                    self.serve(&file);
+                }
+                Next::Nothing if self.builders.iter().all(Option::is_none) => self.shared.health.idle(Stage::Read),
                 Next::Nothing => {}
                 Next::Closed => break,
             }
@@ -279,7 +284,6 @@ impl Pump {
 
     fn send(&mut self, destination: usize) {
         let Some(batch) = self.builders[destination].take().and_then(Builder::finish) else { return };
-        self.shared.health.beat(crate::telemetry::Stage::Read);
         // It fails only when the index stage is gone: the process is ending at once, and the checkpoint knows.
         let _ = self.batches.blocking_send(batch);
     }

@@ -278,7 +278,9 @@ impl Health {
         verdict
     }
 
-    fn has_work(&self) -> bool {
+    /// Whether something is being read, or was read and has no outcome yet.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
         let busy = |stage: &Stage| self.inner.beats[*stage as usize].busy.load(Ordering::Relaxed);
         Stage::PUMP.iter().any(busy) || self.inner.metrics.lines_in_flight() > 0
     }

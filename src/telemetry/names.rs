@@ -96,8 +96,6 @@ closed_set! {
         Refused = "everything_refused",
         /// Templates are not in place yet.
         Setup = "setup",
-        /// What may already be in Elasticsearch is being looked up.
-        InDoubt = "in_doubt",
         /// The checkpoint store cannot be written.
         Store = "checkpoint_store",
         /// The dead letters are full or cannot be written.
@@ -116,7 +114,6 @@ impl HoldCause {
             Self::Target => "the target in elasticsearch",
             Self::Refused => "elasticsearch to accept documents",
             Self::Setup => "setup",
-            Self::InDoubt => "the look-up of documents in doubt",
             Self::Store => "the checkpoint store",
             Self::DeadLetters => "room for dead letters",
         }
