@@ -157,16 +157,20 @@ impl Workspace {
     /// If it cannot be started or does not end within two minutes.
     #[must_use]
     pub fn run(&self, arguments: &[&str]) -> Run {
-        let mut child =
-            self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
-        let mut stdout = child.stdout.take().expect("piped");
-        let mut stderr = child.stderr.take().expect("piped");
-        let out = std::thread::spawn(move || read(&mut stdout));
-        let err = std::thread::spawn(move || read(&mut stderr));
-        let status = wait(&mut child, Duration::from_secs(120));
-        let (stdout, stderr) = (out.join().expect("read"), err.join().expect("read"));
-        let status = status.unwrap_or_else(|| panic!("{arguments:?} did not end\n{stdout}\n{stderr}"));
-        Run { status: status.code(), stdout, stderr }
+        end(self.command(arguments), arguments)
+    }
+
+    /// The same, in a shell that first sets a limit, such as `ulimit -n 100`.
+    ///
+    /// # Panics
+    /// If it cannot be started or does not end within two minutes.
+    #[must_use]
+    pub fn run_limited(&self, arguments: &[&str], limit: &str) -> Run {
+        let inner = self.command(arguments);
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("{limit}; exec \"$0\" \"$@\"")).arg(inner.get_program()).args(inner.get_args());
+        shell.stdin(Stdio::null());
+        end(shell, arguments)
     }
 
     /// Starts `logweir run`.
@@ -267,6 +271,18 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn end(mut command: Command, arguments: &[&str]) -> Run {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut stdout = child.stdout.take().expect("piped");
+    let mut stderr = child.stderr.take().expect("piped");
+    let out = std::thread::spawn(move || read(&mut stdout));
+    let err = std::thread::spawn(move || read(&mut stderr));
+    let status = wait(&mut child, Duration::from_secs(120));
+    let (stdout, stderr) = (out.join().expect("read"), err.join().expect("read"));
+    let status = status.unwrap_or_else(|| panic!("{arguments:?} did not end\n{stdout}\n{stderr}"));
+    Run { status: status.code(), stdout, stderr }
 }
 
 fn read(from: &mut impl Read) -> String {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -281,10 +282,16 @@ fn an_authority_that_is_not_configured_is_not_trusted_and_the_message_says_certi
 }
 
 #[test]
-fn where_setup_is_left_to_others_the_message_says_certificate_too() {
-    let way = Way::new("nosetup", Proxy::plain());
+fn what_is_sent_later_says_certificate_too() {
+    let way = Way::new("later", Proxy::plain());
+    way.configure(&format!("tls: {{{}}}", way.proxy.trust()));
+    way.assert_works();
+    // Nothing is asked before the first document now.
     way.configure("setup: false");
-    let run = way.in_vain();
+    let mut log = fs::OpenOptions::new().append(true).open(way.workspace.logs().join("access.log")).expect("the log");
+    log.write_all(b"one more\n").expect("room");
+    let run = way.workspace.run(&["run", "--once", "--deadline", "3s"]);
+    assert_eq!(run.status, Some(69), "{}\n{}", run.stdout, run.stderr);
     assert!(run.stderr.contains("certificate"), "{}", run.stderr);
 }
 
@@ -297,8 +304,8 @@ fn insecure_turns_verification_off() {
 
 #[test]
 fn a_right_password_is_let_in() {
-    let way = Way::new("login", Proxy::with_login("päss: word"));
-    let auth = "auth: {username: logweir, password: 'päss: word'}";
+    let way = Way::new("login", Proxy::with_login("päss word!"));
+    let auth = "auth: {username: logweir, password: 'päss word!'}";
     way.configure(&format!("tls: {{{}}}, {auth}", way.proxy.trust()));
     way.assert_works();
 }
@@ -371,12 +378,11 @@ fn a_client_certificate_is_shown_also_beside_a_login() {
     );
     proxy.expect_password("right");
     let way = Way::new("client", proxy);
-    let certificate =
-        format!("client_certificate_file: '{}'", way.proxy.authority.path("client-both.pem").display());
+    let certificate = format!("client_certificate_file: '{}'", way.proxy.authority.path("client-both.pem").display());
     let auth = "auth: {username: logweir, password: right}";
     way.configure(&format!("tls: {{{}}}, {auth}", way.proxy.trust()));
     let run = way.in_vain();
-    assert!(run.stderr.contains("No required SSL certificate was sent"), "{}", run.stderr);
+    assert!(run.stderr.contains("SSL certificate"), "{}", run.stderr);
     way.assert_nothing_was_dropped();
     way.configure(&format!("tls: {{{}, {certificate}}}, {auth}", way.proxy.trust()));
     way.assert_works();

@@ -83,6 +83,8 @@ enum What {
     File(Arc<File>),
     /// A copy of what another physical file carries; compared when both had these sizes.
     Copy { of: FileId, compared: (u64, u64) },
+    /// The system refuses to open or read it: tried again at every scan.
+    Unreadable,
     /// Older than `ignore_older`.
     Ignored,
 }
@@ -183,11 +185,12 @@ impl Follower {
         self.identities.insert(id, identity);
     }
 
-    /// Follows until the pipeline stops; with `once`, until all there is was read and settled.
+    /// Follows until the pipeline stops; with `once`, until all there is was read and settled. Returns how many files
+    /// could not be read at the end.
     ///
     /// # Errors
     /// A file that two sources claim at the first scan.
-    pub fn run(mut self, once: bool) -> Result<(), Claimed> {
+    pub fn run(mut self, once: bool) -> Result<usize, Claimed> {
         self.scan()?;
         self.shared.watching();
         while !self.shared.is_stopping() {
@@ -216,7 +219,7 @@ impl Follower {
                 break;
             }
         }
-        Ok(())
+        Ok(self.physical.values().filter(|physical| matches!(physical.what, What::Unreadable)).count())
     }
 
     /// Takes hints as they come, for one tick; returns early so that what they say is acted on at once.
@@ -387,6 +390,7 @@ impl Follower {
                     self.grown(key, &file);
                 }
             }
+            What::Unreadable => self.look_at(key),
             _ if changed || closed => self.look_at(key),
             _ => {}
         }
@@ -450,11 +454,15 @@ impl Follower {
                 Report::Moved(_) => self.next_scan = Instant::now(),
                 Report::Unreadable(id, error) => {
                     if let Some(file) = self.identities.get(&id).and_then(|identity| identity.file.clone()) {
-                        let path = file.lock().path.to_path_buf();
+                        let (path, key) = {
+                            let state = file.lock();
+                            (Arc::clone(&state.path), state.key)
+                        };
                         if error.kind() == io::ErrorKind::NotFound {
                             self.next_scan = Instant::now();
                         } else {
                             self.shared.io_fault(FaultCause::Read, "read", &path, &error);
+                            self.waiting.insert(key);
                         }
                     }
                 }
@@ -482,7 +490,7 @@ impl Follower {
                     let file = Arc::clone(file);
                     self.grown(key, &file);
                 }
-                What::Ignored => {}
+                What::Unreadable | What::Ignored => {}
             }
         }
     }
@@ -520,8 +528,9 @@ impl Follower {
                     !self.waits_for_completion(physical) || file.lock().complete
                 }
             }
-            What::Copy { .. } | What::Ignored => true,
+            What::Copy { .. } | What::Unreadable | What::Ignored => true,
         });
-        idle && self.finished.is_empty() && self.shared.is_drained()
+        let is_nameless = |key| self.physical.get(key).is_some_and(|physical| matches!(physical.what, What::Nameless));
+        idle && !self.waiting.iter().any(is_nameless) && self.finished.is_empty() && self.shared.is_drained()
     }
 }

@@ -145,7 +145,7 @@ impl Shared {
             limits,
             max_line_bytes: size(config.read.max_line_bytes),
             queue: Queue::default(),
-            slots: Slots::new(config.read.max_open_files),
+            slots: Slots::new(open_files(config.read.max_open_files)),
             budget: Budget::new(config.batch.max_memory.0),
             spares: Arc::default(),
             plans: parts.plans,
@@ -280,13 +280,7 @@ impl Shared {
 
     /// The same for what the system said.
     pub fn io_fault(&self, cause: FaultCause, doing: &'static str, subject: &Path, error: &io::Error) {
-        let scarce = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
-        let cause = if error.raw_os_error().is_some_and(|code| scarce.contains(&code)) {
-            FaultCause::Descriptors
-        } else {
-            cause
-        };
-        self.fault(cause, doing, subject, error);
+        self.fault(if is_scarcity(error) { FaultCause::Descriptors } else { cause }, doing, subject, error);
     }
 
     /// Decides the format of a file from its first bytes, once for its life.
@@ -320,6 +314,19 @@ impl Shared {
         });
         Arc::clone(compiled)
     }
+}
+
+/// Whether descriptors are what is missing.
+fn is_scarcity(error: &io::Error) -> bool {
+    let scarce = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| scarce.contains(&code))
+}
+
+/// How many files may be held open: as configured, but never so many that nothing is left for connections and the store.
+fn open_files(configured: usize) -> usize {
+    const FOR_THE_REST: u64 = 64;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    configured.min(usize::try_from(limit.saturating_sub(FOR_THE_REST)).unwrap_or(usize::MAX)).max(4)
 }
 
 /// Counts what settles on its way into the checkpoints.

@@ -82,6 +82,12 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
+    /// With `--once`: some files could not be read.
+    #[error("{files} files could not be read; the log names them and says why")]
+    Unreadable {
+        /// How many.
+        files: usize,
+    },
     /// `--deadline` passed.
     #[error("not done within the deadline: {0}")]
     Deadline(String),
@@ -95,14 +101,14 @@ pub enum RunError {
 
 /// Why the pipeline ends.
 enum End {
-    /// All done.
-    Done,
+    /// All done, but for so many files that cannot be read.
+    Done { unreadable: usize },
     /// A signal.
     Signal,
     /// The deadline.
     Deadline,
     /// The follower's first scan says no.
-    Follower(Result<(), Claimed>),
+    Follower(Claimed),
 }
 
 /// Runs until a signal, or with [`Options::once`] until all is done.
@@ -225,14 +231,15 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
     };
     let end = tokio::select! {
         result = &mut following => match result {
-            Ok(Ok(())) if options.once => End::Done,
-            Ok(result) => End::Follower(result),
-            Err(_) => End::Follower(Ok(())),
+            Ok(Ok(unreadable)) => End::Done { unreadable },
+            Ok(Err(claimed)) => End::Follower(claimed),
+            // It panicked, and said so: what is on its way is still sent.
+            Err(_) => End::Signal,
         },
         () = signals.next() => End::Signal,
         () = deadline => End::Deadline,
-        () = ready => End::Done,
-        () = live => End::Done,
+        () = ready => End::Signal,
+        () = live => End::Signal,
     };
 
     health.stopping();
@@ -267,8 +274,9 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
     tracing::info!("{}", progress::summary(&snapshot, began.elapsed()));
     let in_flight = checkpoints.totals().in_flight;
     match end {
-        End::Follower(Err(claimed)) => Err(claimed.into()),
+        End::Follower(claimed) => Err(claimed.into()),
         End::Deadline => Err(RunError::Deadline(waiting_for(&health, in_flight))),
+        End::Done { unreadable } if unreadable > 0 => Err(RunError::Unreadable { files: unreadable }),
         _ if in_flight > 0 && options.once => Err(RunError::Cut { lines: in_flight }),
         _ => Ok(snapshot),
     }
@@ -351,7 +359,7 @@ fn follow(
     shared: &Arc<Shared>,
     rows: Vec<crate::checkpoint::FileRow>,
     once: bool,
-) -> Result<oneshot::Receiver<Result<(), Claimed>>, RunError> {
+) -> Result<oneshot::Receiver<Result<usize, Claimed>>, RunError> {
     let (done, on_done) = oneshot::channel();
     let follower = Follower::new(Arc::clone(shared), rows);
     std::thread::Builder::new()

@@ -44,7 +44,15 @@ impl Follower {
             Ok(()) => {}
             // It vanished or was replaced between listing and opening: the next scan sees what is there now.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.shared.io_fault(FaultCause::Read, "read", &path, &error),
+            Err(error) => {
+                self.shared.io_fault(FaultCause::Read, "read", &path, &error);
+                if super::super::is_scarcity(&error) {
+                    // Descriptors come back as other files reach their end.
+                    self.waiting.insert(key);
+                } else {
+                    self.set(key, What::Unreadable);
+                }
+            }
         }
     }
 

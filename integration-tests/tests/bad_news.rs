@@ -1,0 +1,416 @@
+//! What bad things get: each is waited for, put aside or refused as documented, and nothing is lost by it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::ops::Range;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use integration_tests::daemon::binary;
+use integration_tests::node::until;
+use integration_tests::{Daemon, Node, Workspace};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const VERSION: &str = "9.2.0";
+
+fn source(dataset: &str, format: &str) -> String {
+    format!("  - {{name: web, paths: ['{{logs}}/*.log'], format: {format}, dataset: bad.{dataset}}}")
+}
+
+fn target(dataset: &str) -> String {
+    format!("logs-bad.{dataset}-default")
+}
+
+/// Well-formed lines, each another.
+fn lines(numbers: Range<u64>) -> String {
+    let mut text = String::new();
+    for n in numbers {
+        let _ = writeln!(
+            text,
+            "192.0.2.7 - - [17/May/2015:10:05:03 +0000] \"GET /line/{n} HTTP/1.1\" 200 {n} \"-\" \"curl/8.5.0\""
+        );
+    }
+    text
+}
+
+fn append(workspace: &Workspace, text: &str) {
+    let path = workspace.logs().join("access.log");
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(path).expect("the log");
+    file.write_all(text.as_bytes()).expect("room");
+}
+
+fn counted(node: &Node, target: &str, documents: u64, daemon: &Daemon) {
+    let began = std::time::Instant::now();
+    until("documents", 2 * PATIENCE, || {
+        let count = node.count(target);
+        assert!(began.elapsed() < PATIENCE, "{count} documents of {documents} in {target}\n{}", daemon.log());
+        (count >= documents).then_some(())
+    });
+}
+
+/// Expects each number once, without asking logweir.
+fn assert_each_is_there_once(node: &Node, target: &str, numbers: Range<u64>) {
+    let body = json!({
+        "size": 0,
+        "track_total_hits": true,
+        "aggs": {
+            "twice": {"terms": {"field": "url.path", "min_doc_count": 2, "size": 20}},
+            "all": {"cardinality": {"field": "url.path", "precision_threshold": 40_000}},
+        },
+    });
+    let answer = node.search(target, &body);
+    assert_eq!(answer["aggregations"]["twice"]["buckets"], json!([]));
+    assert_eq!(answer["hits"]["total"]["value"], numbers.end - numbers.start);
+    for n in [numbers.start, numbers.end - 1] {
+        let query = json!({"query": {"term": {"url.path": format!("/line/{n}")}}});
+        assert_eq!(node.search(target, &query)["hits"]["total"]["value"], 1, "line {n}");
+    }
+}
+
+fn stop(daemon: Daemon) {
+    let log = daemon.log();
+    assert_eq!(daemon.stop(), Some(0), "{log}");
+}
+
+/// How often a warning with these words is in the log.
+fn warned(daemon: &Daemon, words: &str) -> usize {
+    daemon.log().lines().filter(|line| line.contains(" WARN ") && line.contains(words)).count()
+}
+
+/// What telemetry serves at `path`.
+fn served(daemon: &Daemon, path: &str) -> String {
+    let log = daemon.log();
+    let address = log.split("telemetry is served address=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let mut answer = ureq::get(format!("http://{}{path}", address.expect("an address"))).call().expect("an answer");
+    answer.body_mut().read_to_string().expect("text")
+}
+
+/// What `/readyz` says is waited for.
+fn waiting(daemon: &Daemon) -> Value {
+    let mut body: Value = serde_json::from_str(&served(daemon, "/readyz")).expect("JSON");
+    body["waiting"].take()
+}
+
+/// How often documents were sent again, for whatever cause.
+fn retries(daemon: &Daemon) -> u64 {
+    let text = served(daemon, "/metrics");
+    let counts = text.lines().filter(|line| line.starts_with("logweir_bulk_retries_total{"));
+    counts.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
+}
+
+#[test]
+fn an_elasticsearch_that_comes_late_is_killed_and_hangs_is_waited_for() {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let workspace = Workspace::for_url(&format!("http://127.0.0.1:{port}"));
+    let more = "elasticsearch: {urls: ['{url}'], request_timeout: 5s, retry: {max_delay: 1s}}\nbatch: {max_docs: 500}";
+    workspace.configure(&source("late", "combined"), more);
+    let target = target("late");
+
+    // Down at the start.
+    append(&workspace, &lines(0..5000));
+    let mut daemon = workspace.start(&[]);
+    daemon.said("waiting for elasticsearch");
+    daemon.said(&format!("127.0.0.1:{port}"));
+    append(&workspace, &lines(5000..6000));
+    let mut node = Node::start(VERSION, &["--port", &port.to_string()]);
+    assert!(daemon.is_running(), "{}", daemon.log());
+    counted(&node, &target, 6000, &daemon);
+    daemon.said("no longer waiting for elasticsearch");
+    assert_each_is_there_once(&node, &target, 0..6000);
+
+    // Killed in the middle.
+    append(&workspace, &lines(6000..20_000));
+    counted(&node, &target, 6500, &daemon);
+    node.control("kill");
+    let before = (warned(&daemon, "waiting for elasticsearch "), retries(&daemon));
+    append(&workspace, &lines(20_000..21_000));
+    until("it to show", PATIENCE, || shows_unreachable(&daemon));
+    until("some attempts", PATIENCE, || (retries(&daemon) >= before.1 + 6).then_some(()));
+    // Once, then rarely.
+    let times = warned(&daemon, "waiting for elasticsearch ") - before.0;
+    node.restart(VERSION);
+    counted(&node, &target, 21_000, &daemon);
+
+    // Hangs in the middle: what it was sent it may do later.
+    append(&workspace, &lines(21_000..28_000));
+    counted(&node, &target, 21_500, &daemon);
+    node.control("pause");
+    append(&workspace, &lines(28_000..30_000));
+    until("it to show", PATIENCE, || shows_unreachable(&daemon));
+    node.control("resume");
+    counted(&node, &target, 30_000, &daemon);
+    stop(daemon);
+    assert_each_is_there_once(&node, &target, 0..30_000);
+    workspace.assert_proven(30_000);
+    let log = fs::read_to_string(workspace.path("daemon.log")).expect("the log");
+    assert!(times <= 2, "one outage was told {times} times:\n{log}");
+}
+
+fn shows_unreachable(daemon: &Daemon) -> Option<()> {
+    waiting(daemon).to_string().contains("elasticsearch_unreachable").then_some(())
+}
+
+#[test]
+fn once_waits_for_an_elasticsearch_that_takes_nothing_yet() {
+    let node = Node::shared();
+    let workspace = Workspace::new(node);
+    workspace.configure(&source("oncewaits", "combined"), "");
+    let target = target("oncewaits");
+    append(&workspace, &lines(0..10));
+    let _ = workspace.run(&["run", "--once"]).ok();
+    flood(node, &target, true);
+    append(&workspace, &lines(10..500));
+    let mut waits = workspace.start(&["--once"]);
+    waits.said("waiting for the target in elasticsearch");
+    assert!(waits.is_running(), "{}", waits.log());
+    flood(node, &target, false);
+    until("the end", PATIENCE, || (!waits.is_running()).then_some(()));
+    assert_each_is_there_once(node, &target, 0..500);
+    workspace.assert_proven(500);
+}
+
+/// A line of JSON with an `order` that is an object, as the mapping will have it, or a text, which that refuses.
+fn orders(numbers: Range<u64>, refused: bool) -> String {
+    let mut text = String::new();
+    for n in numbers {
+        let order = if refused { json!(format!("number {n}")) } else { json!({"number": n}) };
+        let _ = writeln!(text, "{}", json!({"@timestamp": "2024-06-03T10:00:00Z", "n": n, "order": order}));
+    }
+    text
+}
+
+fn numbers(node: &Node, target: &str) -> Vec<u64> {
+    let answer = node.search(target, &json!({"size": 1000, "sort": ["n"], "_source": ["n"]}));
+    let hits = answer["hits"]["hits"].as_array().expect("hits");
+    hits.iter().map(|hit| hit["_source"]["n"].as_u64().expect("a number")).collect()
+}
+
+fn letters(workspace: &Workspace) -> Vec<Value> {
+    let run = workspace.run(&["dead-letters", "list", "--output", "json"]).ok();
+    run.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn what_the_mapping_rejects_is_kept_with_its_reason_and_the_rest_goes_on() {
+    let node = Node::shared();
+    let workspace = Workspace::new(node);
+    workspace.configure(&source("mapping", "json"), "");
+    let target = target("mapping");
+    append(&workspace, &orders(0..10, false));
+    let _ = workspace.run(&["run", "--once"]).ok();
+    append(&workspace, &(orders(10..15, false) + &orders(15..18, true) + &orders(18..30, false)));
+    let run = workspace.run(&["run", "--once"]).ok();
+    let told = run.stderr.lines().find(|line| line.contains(" WARN ") && line.contains("dead letters"));
+    let told = told.unwrap_or_else(|| panic!("not told:\n{}", run.stderr));
+    for words in ["documents=3", "access.log", "document_parsing_exception", "order"] {
+        assert!(told.contains(words), "{words} not in {told}");
+    }
+    assert_eq!(numbers(node, &target), (0..15).chain(18..30).collect::<Vec<_>>());
+    let (report, satisfied) = workspace.verify();
+    let total = &report["total"];
+    assert!(satisfied && total["dead_lettered"] == 3 && total["once"] == 27 && total["lines"] == 30, "{report:#}");
+
+    let kept = letters(&workspace);
+    assert_eq!(kept.len(), 3, "{kept:?}");
+    let listed = workspace.run(&["dead-letters", "list"]).ok().stdout;
+    assert!(listed.contains("document_parsing_exception") && listed.contains('3'), "{listed}");
+    let id = kept[1]["id"].as_str().expect("an id");
+    let shown = workspace.run(&["dead-letters", "show", id]).ok().json();
+    assert_eq!(shown["document"]["order"], "number 16", "{shown:#}");
+    assert_eq!(shown["status"], 400, "{shown:#}");
+    assert!(shown["reason"].as_str().is_some_and(|reason| reason.contains("[order]")), "{shown:#}");
+    assert!(shown["path"].as_str().is_some_and(|path| path.ends_with("logs/access.log")), "{shown:#}");
+    assert_eq!(shown["offset"], (orders(0..15, false) + &orders(15..16, true)).len(), "{shown:#}");
+    assert_eq!(workspace.run(&["dead-letters", "show", "no-such-letter"]).status, Some(1));
+
+    // Sent again to the same mapping they are refused again, and kept.
+    assert_eq!(workspace.run(&["dead-letters", "replay"]).status, Some(1));
+    assert_eq!(letters(&workspace).len(), 3);
+
+    // An index that has not seen an order yet takes it as it comes.
+    node.ok("POST", &format!("{target}/_rollover"), None);
+    let _ = workspace.run(&["dead-letters", "replay", id]).ok();
+    assert_eq!(letters(&workspace).len(), 2);
+    let dropped = workspace.run(&["dead-letters", "drop", kept[0]["id"].as_str().expect("an id")]).ok();
+    assert!(dropped.stdout.contains('1'), "{}", dropped.stdout);
+    let _ = workspace.run(&["dead-letters", "replay"]).ok();
+    assert_eq!(letters(&workspace), [Value::Null; 0]);
+    assert_eq!(numbers(node, &target), (0..15).chain(16..30).collect::<Vec<_>>());
+    // What was given up is not there, and verify says so.
+    let (report, satisfied) = workspace.verify();
+    assert!(!satisfied && report["total"]["missing"] == 1 && report["total"]["twice"] == 0, "{report:#}");
+    let _ = workspace.run(&["run", "--once"]).ok();
+    assert_eq!(node.count(&target), 29, "nothing is sent again by itself");
+}
+
+#[test]
+fn full_dead_letters_stop_the_pump_until_there_is_room() {
+    let node = Node::shared();
+    let workspace = Workspace::new(node);
+    workspace.configure(&source("full", "json"), "batch: {max_docs: 10}");
+    let target = target("full");
+    append(&workspace, &orders(0..5, false));
+    let small = ["--set", "dead_letters.max_bytes=8KiB", "--set", "dead_letters.max_segment_bytes=4KiB"];
+    let daemon = workspace.start(&small);
+    counted(node, &target, 5, &daemon);
+    append(&workspace, &(orders(5..205, true) + &orders(205..210, false)));
+    daemon.said("waiting for room for dead letters");
+    let kept = letters(&workspace).len();
+    assert!(kept > 0 && kept < 200, "{kept}");
+    let mut dropped = 0;
+    until("the rest", PATIENCE, || {
+        let run = workspace.run(&["dead-letters", "drop", "--all"]).ok();
+        dropped += run.stdout.split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).expect("a count");
+        (dropped >= 200 && node.count(&target) == 10).then_some(())
+    });
+    assert_eq!(dropped, 200, "each is a letter once");
+    stop(daemon);
+    assert_eq!(numbers(node, &target), (0..5).chain(205..210).collect::<Vec<_>>());
+}
+
+/// What Elasticsearch does to an index when the disk is nearly full.
+fn flood(node: &Node, target: &str, flooded: bool) {
+    let value = if flooded { json!(true) } else { Value::Null };
+    let settings = json!({"index.blocks.read_only_allow_delete": value});
+    node.ok("PUT", &format!("{target}/_settings"), Some(&settings));
+}
+
+#[test]
+fn an_index_at_the_flood_stage_holds_and_goes_on_by_itself_each_time() {
+    let node = Node::shared();
+    let workspace = Workspace::new(node);
+    workspace.configure(&source("flood", "combined"), "");
+    let target = target("flood");
+    append(&workspace, &lines(0..10));
+    let daemon = workspace.start(&[]);
+    counted(node, &target, 10, &daemon);
+    for round in 1..=2 {
+        flood(node, &target, true);
+        append(&workspace, &lines(round * 500..round * 500 + 500));
+        // Each time: the second is soon after the first.
+        until(&format!("hold {round} to show\n{}", daemon.log()), PATIENCE / 4, || {
+            waiting(&daemon).to_string().contains("elasticsearch_target").then_some(())
+        });
+        assert_eq!(waiting(&daemon)[0]["cause"], "elasticsearch_target");
+        assert!(waiting(&daemon)[0]["reason"].as_str().is_some_and(|reason| reason.contains("read-only")));
+        assert_eq!(letters(&workspace), [Value::Null; 0]);
+        flood(node, &target, false);
+        counted(node, &target, 10 + round * 500, &daemon);
+        until("the hold to end", PATIENCE, || (waiting(&daemon) == json!([])).then_some(()));
+    }
+    stop(daemon);
+    assert_eq!(node.count(&target), 1010);
+    workspace.assert_proven(1010);
+}
+
+#[test]
+fn a_second_daemon_on_one_store_is_refused_with_its_path() {
+    let node = Node::shared();
+    let workspace = Workspace::new(node);
+    workspace.configure(&source("second", "combined"), "");
+    append(&workspace, &lines(0..10));
+    let mut first = workspace.start(&[]);
+    counted(node, &target("second"), 10, &first);
+    for arguments in [&["run"][..], &["run", "--once"]] {
+        let second = workspace.run(arguments);
+        assert_eq!(second.status, Some(74), "{}", second.stderr);
+        let path = workspace.path("state").display().to_string();
+        assert!(second.stderr.contains(&path), "{path} not named: {}", second.stderr);
+    }
+    assert!(first.is_running(), "{}", first.log());
+    append(&workspace, &lines(10..20));
+    counted(node, &target("second"), 20, &first);
+    // Whoever only looks is let in.
+    workspace.assert_proven(20);
+    let _ = workspace.run(&["checkpoints", "list"]).ok();
+    stop(first);
+}
+
+#[test]
+fn a_time_out_of_the_window_is_replaced_and_tagged() {
+    let node = Node::shared();
+    let workspace = Workspace::new(node);
+    workspace.configure(&source("window", "combined"), "");
+    let target = target("window");
+    let at = |date: &str, n: u64| lines(n..n + 1).replace("17/May/2015", date);
+    append(&workspace, &(at("01/Jan/1970", 0) + &at("17/May/2015", 1) + &at("31/Dec/2199", 2)));
+    let began = SystemClock::now();
+    let _ = workspace.run(&["run", "--once"]).ok();
+    let answer = node.search(
+        &target,
+        &json!({"sort": ["log.offset"], "docvalue_fields": [{"field": "@timestamp", "format": "epoch_millis"}]}),
+    );
+    let hits = answer["hits"]["hits"].as_array().expect("hits");
+    assert_eq!(hits.len(), 3, "{answer:#}");
+    for (n, hit) in hits.iter().enumerate() {
+        let time: u64 = hit["fields"]["@timestamp"][0].as_str().and_then(|text| text.parse().ok()).expect("a time");
+        let tags = &hit["_source"]["tags"];
+        assert_eq!(hit["_source"]["url"]["path"], format!("/line/{n}"));
+        if n == 1 {
+            assert_eq!((time, tags), (1_431_857_103_000, &Value::Null));
+        } else {
+            assert!(time >= began && time <= SystemClock::now(), "{hit:#}");
+            assert_eq!(tags, &json!(["_time_rejected"]), "{hit:#}");
+        }
+    }
+    workspace.assert_proven(3);
+}
+
+/// Milliseconds since 1970.
+struct SystemClock;
+
+impl SystemClock {
+    fn now() -> u64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        u64::try_from(since.as_millis()).expect("not that late")
+    }
+}
+
+#[test]
+fn a_directory_that_vanishes_and_comes_back_takes_nothing_with_it() {
+    let node = Node::shared();
+    let workspace = Workspace::new(node);
+    workspace.configure(&source("vanishes", "combined"), "read: {scan_interval: 300ms}");
+    let target = target("vanishes");
+    append(&workspace, &lines(0..100));
+    let mut daemon = workspace.start(&[]);
+    counted(node, &target, 100, &daemon);
+    fs::rename(workspace.logs(), workspace.path("away")).expect("renamed");
+    daemon.said("fault");
+    assert!(daemon.is_running(), "{}", daemon.log());
+    fs::rename(workspace.path("away"), workspace.logs()).expect("renamed");
+    append(&workspace, &lines(100..150));
+    counted(node, &target, 150, &daemon);
+    assert!(warned(&daemon, "fault") <= 3, "said once a cause: {}", daemon.log());
+    stop(daemon);
+    assert_each_is_there_once(node, &target, 0..150);
+    workspace.assert_proven(150);
+}
+
+#[test]
+fn more_files_than_descriptors_are_all_read() {
+    let node = Node::shared();
+    let workspace = Workspace::new(node);
+    workspace.configure(&source("descriptors", "combined"), "");
+    for n in 0..100 {
+        fs::write(workspace.logs().join(format!("{n}.log")), lines(n * 10..n * 10 + 10)).expect("room");
+    }
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 60; exec \"$0\" \"$@\""])
+        .arg(binary())
+        .args(["run", "--once", "--deadline", "40s", "--config"])
+        .arg(workspace.path("logweir.yaml"))
+        .stdin(Stdio::null())
+        .output()
+        .expect("sh");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let faults = said.lines().filter(|line| line.contains("fault")).count();
+    assert_eq!(output.status.code(), Some(0), "{faults} faults told, {} documents\n{said}", {
+        node.count(&target("descriptors"))
+    });
+    assert_each_is_there_once(node, &target("descriptors"), 0..1000);
+    workspace.assert_proven(1000);
+}

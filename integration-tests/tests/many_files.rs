@@ -1,0 +1,55 @@
+//! Many files are watched without as many open descriptors, and a low limit of descriptors loses nothing.
+
+use std::fs;
+use std::io::Write;
+use std::time::Duration;
+
+use integration_tests::node::until;
+use integration_tests::{Node, Workspace};
+
+const FILES: u64 = 20_000;
+
+fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn twenty_thousand_files_are_followed_with_three_hundred_descriptors() {
+    let node = Node::shared();
+    let workspace = Workspace::new(node);
+    for number in 0..FILES {
+        let path = workspace.logs().join(format!("{number}.log"));
+        fs::write(path, format!("file {number}, the first line\nfile {number}, the second\n")).expect("room");
+    }
+    workspace.configure("  - {name: many, paths: ['{logs}/*.log'], format: text, dataset: many.files}", "");
+    let daemon = workspace.start(&[]);
+    let mut most = 0;
+    until("all lines", Duration::from_secs(180), || {
+        most = most.max(descriptors(daemon.pid()));
+        (node.count("logs-many.files-default") == 2 * FILES).then_some(())
+    });
+    // A line that comes now is heard of at once, among all these files.
+    let mut file = fs::OpenOptions::new().append(true).open(workspace.logs().join("777.log")).expect("it is there");
+    file.write_all(b"the last line of all\n").expect("room");
+    until("the last line", Duration::from_secs(20), || {
+        most = most.max(descriptors(daemon.pid()));
+        (node.count("logs-many.files-default") == 2 * FILES + 1).then_some(())
+    });
+    assert!(most <= 300, "{most} descriptors");
+    assert_eq!(daemon.stop(), Some(0));
+    workspace.assert_proven(2 * FILES + 1);
+}
+
+#[test]
+fn a_limit_of_a_hundred_descriptors_and_two_hundred_files_lose_nothing() {
+    let node = Node::shared();
+    let workspace = Workspace::new(node);
+    for number in 0..200 {
+        let path = workspace.logs().join(format!("{number}.log"));
+        fs::write(path, format!("number {number}\n").repeat(20)).expect("room");
+    }
+    workspace.configure("  - {name: few, paths: ['{logs}/*.log'], format: text, dataset: few.descriptors}", "");
+    let run = workspace.run_limited(&["run", "--once"], "ulimit -n 100").ok();
+    assert_eq!(node.count("logs-few.descriptors-default"), 4000, "{}", run.stderr);
+    workspace.assert_proven(4000);
+}

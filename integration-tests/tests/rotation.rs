@@ -1,0 +1,568 @@
+//! Logs that rotate, move, shrink and vanish, as people and logrotate do it: each line is indexed once.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+use integration_tests::node::until;
+use integration_tests::{Daemon, Node, Workspace};
+use serde_json::{Value, json};
+
+const LOG: &str = "access.log";
+const PATIENCE: Duration = Duration::from_secs(60);
+/// So that a test need not wait long.
+const QUICK: &str = "read: {scan_interval: 500ms, settle_time: 300ms";
+
+/// A place with logs whose lines are numbered.
+struct Place {
+    node: &'static Node,
+    workspace: Workspace,
+    target: String,
+    /// How many lines were written in all files.
+    lines: u64,
+}
+
+impl Place {
+    /// With `paths: ['{logs}/{glob}']` and more keys of the source.
+    fn new(name: &str, glob: &str, source: &str) -> Self {
+        Self::with(name, glob, source, "")
+    }
+
+    /// And more keys of `read`, and sections.
+    fn with(name: &str, glob: &str, source: &str, more: &str) -> Self {
+        let node = Node::shared();
+        let workspace = Workspace::new(node);
+        let source = format!(
+            "  - {{name: web, paths: ['{{logs}}/{glob}'], format: combined, dataset: rotation.{name}{source}}}"
+        );
+        let (read, sections) = more.split_once('\n').unwrap_or((more, ""));
+        workspace.configure(&source, &format!("{QUICK}{read}}}\n{sections}"));
+        Self { node, workspace, target: format!("logs-rotation.{name}-default"), lines: 0 }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.workspace.logs().join(name)
+    }
+
+    /// The next `n` lines.
+    fn next(&mut self, n: u64) -> String {
+        let mut text = String::new();
+        for number in self.lines..self.lines + n {
+            let _ = writeln!(
+                text,
+                "192.0.2.{} - - [03/Jun/2024:10:{:02}:{:02} +0000] \"GET /line/{number} HTTP/1.1\" 200 {} \"-\" \
+                 \"curl/8.5.0\"",
+                number % 200,
+                number / 60 % 60,
+                number % 60,
+                number % 900 + 100,
+            );
+        }
+        self.lines += n;
+        text
+    }
+
+    /// Appends the next `n` lines.
+    fn append(&mut self, name: &str, n: u64) {
+        let text = self.next(n);
+        let mut file = OpenOptions::new().create(true).append(true).open(self.path(name)).expect("the log");
+        file.write_all(text.as_bytes()).expect("room");
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.path(from), self.path(to)).expect("renamed");
+    }
+
+    /// `access.log` becomes `access.log.1`, that one `access.log.2`, and so on.
+    fn rotate(&self) {
+        let name = |n: u32| if n == 0 { LOG.to_owned() } else { format!("{LOG}.{n}") };
+        let old = (1..).take_while(|n| self.path(&name(*n)).is_file()).count() as u32;
+        for n in (0..=old).rev() {
+            self.rename(&name(n), &name(n + 1));
+        }
+    }
+
+    /// Runs the system's logrotate over `access.log`.
+    fn logrotate(&self, options: &str) {
+        let config = self.workspace.path("logrotate.conf");
+        let text = format!("{} {{\n  rotate 20\n{options}\n}}\n", self.path(LOG).display());
+        fs::write(&config, text).expect("room");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let output = Command::new("logrotate")
+            .arg("--force")
+            .arg("--state")
+            .arg(self.workspace.path("logrotate.state"))
+            .arg(&config)
+            // Where it is, for users who are not root.
+            .env("PATH", format!("{path}:/usr/sbin"))
+            .output()
+            .expect("logrotate (Debian: package logrotate)");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn start(&self) -> Daemon {
+        self.workspace.start(&[])
+    }
+
+    fn once(&self) {
+        let _ = self.workspace.run(&["run", "--once"]).ok();
+    }
+
+    fn count(&self) -> u64 {
+        self.node.count(&self.target)
+    }
+
+    /// Waits until as many documents are there as lines were written.
+    fn caught_up(&self, daemon: &Daemon) {
+        self.counted(daemon, self.lines);
+    }
+
+    fn counted(&self, daemon: &Daemon, documents: u64) {
+        let began = Instant::now();
+        until("documents", 2 * PATIENCE, || {
+            let count = self.count();
+            let late = began.elapsed() > PATIENCE;
+            assert!(!late, "{count} documents of {documents} in {}\n{}", self.target, daemon.log());
+            (count >= documents).then_some(())
+        });
+    }
+
+    /// How often each number is there, by reading the documents.
+    fn numbers(&self) -> BTreeMap<u64, u64> {
+        let answer = self.node.search(&self.target, &json!({"size": 10_000, "_source": ["url.path"]}));
+        let mut numbers = BTreeMap::new();
+        for hit in answer["hits"]["hits"].as_array().expect("hits") {
+            let path = hit["_source"]["url"]["path"].as_str().unwrap_or_else(|| panic!("{hit}"));
+            let number = path.strip_prefix("/line/").and_then(|number| number.parse().ok());
+            *numbers.entry(number.unwrap_or_else(|| panic!("{hit}"))).or_default() += 1;
+        }
+        numbers
+    }
+
+    /// Expects each line in Elasticsearch once, without asking logweir.
+    fn assert_each_is_there_once(&self) {
+        self.assert_numbers(0..self.lines);
+    }
+
+    fn assert_numbers(&self, expected: impl Iterator<Item = u64>) {
+        let expected: BTreeMap<u64, u64> = expected.map(|number| (number, 1)).collect();
+        let found = self.numbers();
+        let missing: Vec<_> = expected.keys().filter(|number| !found.contains_key(number)).collect();
+        let odd: Vec<_> = found.iter().filter(|(number, n)| expected.get(number) != Some(*n)).collect();
+        assert!(missing.is_empty() && odd.is_empty(), "missing: {missing:?}, twice or too much: {odd:?}");
+    }
+
+    /// Ends the daemon once everything is there, and proves it.
+    fn finish(&self, daemon: Daemon) {
+        self.caught_up(&daemon);
+        self.end(daemon);
+        self.proven();
+    }
+
+    fn end(&self, daemon: Daemon) {
+        let status = daemon.stop();
+        // Shown where what follows fails.
+        println!("{}", fs::read_to_string(self.workspace.path("daemon.log")).unwrap_or_default());
+        assert_eq!(status, Some(0));
+    }
+
+    fn proven(&self) {
+        self.assert_each_is_there_once();
+        self.workspace.assert_proven(self.lines);
+    }
+
+    /// Elasticsearch refuses writes to the target, or no longer.
+    fn block(&self, blocked: bool) {
+        let settings = json!({"index.blocks.write": blocked});
+        self.node.ok("PUT", &format!("{}/_settings", self.target), Some(&settings));
+    }
+
+    /// Lines that are indexed before anything is blocked, so that there is something to block.
+    fn begin(&mut self, name: &str) -> Daemon {
+        self.append(name, 10);
+        let daemon = self.start();
+        self.caught_up(&daemon);
+        self.block(true);
+        daemon
+    }
+}
+
+#[test]
+fn rotation_by_rename_while_the_daemon_runs_loses_nothing() {
+    let mut place = Place::new("rename", "access.log*", "");
+    let daemon = place.start();
+    for round in 0..5 {
+        place.append(LOG, 100);
+        if round % 2 == 0 {
+            place.caught_up(&daemon);
+        }
+        place.rotate();
+        // The writer has not heard of it yet.
+        place.append("access.log.1", 50);
+        place.append(LOG, 10);
+        place.append("access.log.1", 5);
+    }
+    place.finish(daemon);
+}
+
+#[test]
+fn rotation_while_the_daemon_is_stopped_loses_nothing() {
+    let mut place = Place::new("stopped", "access.log*", "");
+    place.append(LOG, 100);
+    place.once();
+    place.append(LOG, 30);
+    place.rotate();
+    place.append(LOG, 40);
+    place.once();
+    place.proven();
+}
+
+#[test]
+fn several_rotations_while_the_daemon_is_stopped_lose_nothing() {
+    let mut place = Place::new("several", "access.log*", "");
+    place.append(LOG, 100);
+    place.once();
+    for n in 1..=4 {
+        place.append(LOG, 10 * n);
+        place.rotate();
+    }
+    place.append(LOG, 7);
+    place.once();
+    place.proven();
+    place.rotate();
+    place.once();
+    place.proven();
+}
+
+#[test]
+fn logrotate_with_create_loses_nothing() {
+    let mut place = Place::new("create", "access.log*", "");
+    let daemon = place.start();
+    for n in 1..=4 {
+        place.append(LOG, 100 * n);
+        place.logrotate("create");
+    }
+    place.append(LOG, 3);
+    place.finish(daemon);
+}
+
+#[test]
+fn logrotate_with_copytruncate_loses_nothing_while_the_daemon_runs() {
+    let mut place = Place::new("copytruncate", "access.log*", "");
+    let daemon = place.start();
+    for n in 1..=6 {
+        // Less than before, and more: the file is shorter or longer than what was read when it is looked at again.
+        place.append(LOG, if n % 2 == 0 { 300 } else { 20 * n });
+        if n % 3 == 0 {
+            place.caught_up(&daemon);
+        }
+        place.logrotate("copytruncate");
+    }
+    place.append(LOG, 3);
+    place.finish(daemon);
+}
+
+#[test]
+fn logrotate_with_copytruncate_loses_nothing_while_the_daemon_is_stopped() {
+    let mut place = Place::new("copystopped", "access.log*", "");
+    place.append(LOG, 100);
+    place.once();
+    place.append(LOG, 20);
+    place.logrotate("copytruncate");
+    place.append(LOG, 200);
+    place.once();
+    place.proven();
+    place.logrotate("copytruncate");
+    place.once();
+    place.proven();
+}
+
+#[test]
+fn what_logrotate_compressed_while_the_daemon_was_stopped_goes_on_inside_the_gz() {
+    let mut place = Place::new("compress", "access.log*", "");
+    place.append(LOG, 100);
+    place.once();
+    place.append(LOG, 50);
+    place.logrotate("create\ncompress");
+    assert!(place.path("access.log.1.gz").is_file());
+    place.append(LOG, 20);
+    place.once();
+    place.proven();
+    place.append(LOG, 5);
+    place.logrotate("create\ncompress");
+    place.append(LOG, 1);
+    place.logrotate("create\ncompress");
+    place.once();
+    place.proven();
+}
+
+#[test]
+fn what_logrotate_compresses_while_the_daemon_runs_is_not_read_twice() {
+    let mut place = Place::new("compressing", "access.log*", "");
+    let daemon = place.start();
+    for _ in 0..3 {
+        place.append(LOG, 200);
+        place.caught_up(&daemon);
+        place.logrotate("create\ncompress");
+    }
+    place.append(LOG, 1);
+    place.caught_up(&daemon);
+    // Whatever the last of them is taken for shows after the settle time and a scan.
+    place.append(LOG, 1);
+    place.finish(daemon);
+    place.once();
+    place.proven();
+}
+
+#[test]
+fn a_file_that_left_the_glob_by_a_rename_is_read_to_its_end() {
+    let mut place = Place::new("stray", LOG, "");
+    let daemon = place.start();
+    place.append(LOG, 100);
+    place.caught_up(&daemon);
+    place.rename(LOG, "old-2024-06-03");
+    place.append("old-2024-06-03", 25);
+    place.append(LOG, 10);
+    place.caught_up(&daemon);
+    // The writer still has it open.
+    place.append("old-2024-06-03", 5);
+    place.finish(daemon);
+}
+
+#[test]
+fn a_file_deleted_before_it_was_read_is_read_from_the_open_file() {
+    let mut place = Place::with(
+        "deleted",
+        "access.log*",
+        "",
+        ", max_line_bytes: 4KiB\nbatch: {max_bytes: 16KiB, max_memory: 64KiB}",
+    );
+    let daemon = place.begin(LOG);
+    place.append(LOG, 9000);
+    daemon.said("waiting for the target in elasticsearch");
+    fs::remove_file(place.path(LOG)).expect("removed");
+    let size = "logweir_files_deleted_bytes ";
+    until(&format!("the file to be held open\n{}", daemon.log()), PATIENCE, || {
+        (metric(&daemon, size)? > 500_000.0).then_some(())
+    });
+    place.block(false);
+    place.caught_up(&daemon);
+    daemon.said("file gone");
+    let log = daemon.log();
+    assert!(!log.contains("before all of it was read"), "{log}");
+    place.end(daemon);
+    place.assert_each_is_there_once();
+    let (report, satisfied) = place.workspace.verify();
+    assert!(satisfied && report["gone"][0]["lines"] == place.lines, "{report:#}");
+}
+
+#[test]
+fn a_file_deleted_and_written_anew_under_its_name_is_let_go_of() {
+    let mut place = Place::new("anew", LOG, "");
+    let daemon = place.start();
+    for _ in 0..5 {
+        place.append(LOG, 20);
+        place.caught_up(&daemon);
+        fs::remove_file(place.path(LOG)).expect("removed");
+        place.append(LOG, 3);
+        place.caught_up(&daemon);
+    }
+    for (name, expected) in [("logweir_files_watched ", 1.0), ("logweir_files_open ", 1.0)] {
+        let began = Instant::now();
+        until("what is gone to be let go of", PATIENCE, || {
+            let value = metric(&daemon, name);
+            assert!(began.elapsed() < PATIENCE / 4, "{name}is {value:?}\n{}", daemon.log());
+            (value? <= expected).then_some(())
+        });
+    }
+    place.end(daemon);
+    place.assert_each_is_there_once();
+}
+
+/// The first value of a metric, by what its line starts with.
+fn metric(daemon: &Daemon, start: &str) -> Option<f64> {
+    let log = daemon.log();
+    let address = log.split("telemetry is served address=").nth(1)?.split_whitespace().next()?;
+    let mut answer = ureq::get(format!("http://{address}/metrics")).call().ok()?;
+    let text = answer.body_mut().read_to_string().ok()?;
+    text.lines().find_map(|line| line.strip_prefix(start)?.split_whitespace().next()?.parse().ok())
+}
+
+#[test]
+fn a_truncated_file_is_read_from_its_new_start() {
+    let mut place = Place::new("truncated", LOG, "");
+    let daemon = place.start();
+    let mut gone = 0;
+    for lines in [10, 300, 2] {
+        // Shorter than before, then longer, then shorter again.
+        gone = place.lines;
+        fs::write(place.path(LOG), "").expect("truncated");
+        place.append(LOG, lines);
+        place.caught_up(&daemon);
+    }
+    place.end(daemon);
+    place.assert_each_is_there_once();
+    place.workspace.assert_proven(place.lines - gone);
+
+    // And while nobody looks.
+    gone = place.lines;
+    fs::write(place.path(LOG), "").expect("truncated");
+    place.append(LOG, 50);
+    place.once();
+    place.assert_each_is_there_once();
+    place.workspace.assert_proven(place.lines - gone);
+}
+
+#[test]
+fn files_with_an_equal_first_line_are_two_as_soon_as_they_differ() {
+    let node = Node::shared();
+    let workspace = Workspace::new(node);
+    let source = "  - {name: csv, paths: ['{logs}/*.csv'], format: text, dataset: rotation.csv}";
+    workspace.configure(source, &format!("{QUICK}}}"));
+    let target = "logs-rotation.csv-default";
+    let append = |name: &str, text: &str| {
+        let path = workspace.logs().join(name);
+        let mut file = OpenOptions::new().create(true).append(true).open(path).expect("the file");
+        file.write_all(text.as_bytes()).expect("room");
+    };
+    let (header, rows) = ("time;amount;currency\n", |of: &str| (0..50).map(|n| format!("{n};{of};EUR\n")).collect());
+    append("a.csv", header);
+    append("b.csv", header);
+    let daemon = workspace.start(&[]);
+    let counted = |n: u64| until("documents", PATIENCE, || (node.count(target) >= n).then_some(()));
+    counted(1);
+    let (of_a, of_b): (String, String) = (rows("a"), rows("b"));
+    append("a.csv", &of_a);
+    append("b.csv", &of_b);
+    counted(102);
+    // A third one when the first two have moved on.
+    append("c.csv", &format!("{header}{}", of_a.replace(";a;", ";c;")));
+    counted(153);
+    assert_eq!(daemon.stop(), Some(0));
+
+    let answer = node.search(target, &json!({"size": 10_000, "_source": ["message"]}));
+    let mut found: Vec<&str> = answer["hits"]["hits"].as_array().expect("hits").iter().filter_map(message_of).collect();
+    found.sort_unstable();
+    let of_c = of_a.replace(";a;", ";c;");
+    let all = [header.repeat(3), of_a, of_b, of_c].concat();
+    let mut expected: Vec<&str> = all.lines().collect();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    workspace.assert_proven(153);
+}
+
+fn message_of(hit: &Value) -> Option<&str> {
+    hit["_source"]["message"].as_str()
+}
+
+#[test]
+fn a_copy_beside_the_file_is_not_read_while_it_agrees_and_the_file_goes_on() {
+    let mut place = Place::new("copy", "access.log*", "");
+    let daemon = place.start();
+    place.append(LOG, 100);
+    place.caught_up(&daemon);
+    fs::copy(place.path(LOG), place.path("access.log.bak")).expect("copied");
+    place.append(LOG, 40);
+    place.caught_up(&daemon);
+    fs::copy(place.path(LOG), place.path("access.log.bak2")).expect("copied");
+    place.append(LOG, 1);
+    place.caught_up(&daemon);
+    place.end(daemon);
+    // With nothing in memory either.
+    place.once();
+    place.proven();
+}
+
+#[test]
+fn a_chunk_is_deleted_once_it_is_settled_and_not_before() {
+    let mut place = Place::new("delete", "*.log", ", mode: chunks, on_done: delete");
+    let daemon = place.begin("first.log");
+    let gone = |place: &Place, name: &str| (!place.path(name).is_file()).then_some(());
+    until("the first chunk to go", PATIENCE, || gone(&place, "first.log"));
+    let text = place.next(200);
+    fs::write(place.workspace.path("aside"), text).expect("room");
+    fs::rename(place.workspace.path("aside"), place.path("second.log")).expect("moved in");
+    daemon.said("waiting for the target in elasticsearch");
+    assert!(place.path("second.log").is_file(), "deleted before it was settled\n{}", daemon.log());
+    assert_eq!(place.count(), 10);
+    place.block(false);
+    until("the second chunk to go", PATIENCE, || gone(&place, "second.log"));
+    // What is deleted was there before.
+    assert_eq!(place.count(), place.lines);
+    place.end(daemon);
+    place.assert_each_is_there_once();
+}
+
+#[test]
+fn a_chunk_is_archived_once_it_is_settled_and_a_name_can_come_again() {
+    let mut place = Place::new("archive", "*.log", ", mode: chunks, on_done: archive, archive_dir: '{dir}/done'");
+    let done = place.workspace.path("done");
+    fs::create_dir(&done).expect("made");
+    let archived = || fs::read_dir(&done).expect("the archive").count();
+    let daemon = place.begin("chunk.log");
+    until("the first chunk in the archive", PATIENCE, || (archived() == 1).then_some(()));
+    place.append("chunk.log", 20);
+    daemon.said("waiting for the target in elasticsearch");
+    assert!(place.path("chunk.log").is_file() && archived() == 1, "{}", daemon.log());
+    place.block(false);
+    until("the second chunk in the archive", PATIENCE, || (archived() == 2).then_some(()));
+    assert_eq!(place.count(), place.lines);
+    place.append("chunk.log", 30);
+    until("the third chunk in the archive", PATIENCE, || (archived() == 3).then_some(()));
+    assert_eq!(fs::read_dir(place.workspace.logs()).expect("the logs").count(), 0);
+    let lines: usize =
+        fs::read_dir(&done).expect("the archive").map(|entry| lines_of(&entry.expect("it").path())).sum();
+    assert_eq!(lines as u64, place.lines, "the archive has every line");
+    assert_eq!(lines_of(&done.join("chunk.log")), 10, "the first one has kept its name");
+    place.finish(daemon);
+}
+
+fn lines_of(path: &Path) -> usize {
+    fs::read_to_string(path).expect("text").lines().count()
+}
+
+#[test]
+fn start_at_end_leaves_out_what_was_there_and_nothing_that_comes() {
+    let mut place = Place::new("end", "*.log", ", start_at: end");
+    place.append(LOG, 50);
+    let half = place.next(1);
+    fs::write(place.path(LOG), fs::read_to_string(place.path(LOG)).expect("text") + &half[..30]).expect("room");
+    let daemon = place.start();
+    daemon.said("file discovered");
+    let mut file = OpenOptions::new().append(true).open(place.path(LOG)).expect("the log");
+    file.write_all(&half.as_bytes()[30..]).expect("room");
+    place.append(LOG, 30);
+    // What appears later is new as a whole.
+    place.append("later.log", 20);
+    place.counted(&daemon, 51);
+    place.end(daemon);
+    place.append(LOG, 5);
+    place.once();
+    place.assert_numbers(50..106);
+    place.workspace.assert_proven(56);
+}
+
+#[test]
+fn ignore_older_leaves_old_files_alone_until_they_change() {
+    let mut place = Place::new("older", "*.log", ", ignore_older: 30d");
+    place.append("old.log", 10);
+    let long_ago = SystemTime::now() - Duration::from_secs(40 * 86_400);
+    let old = OpenOptions::new().append(true).open(place.path("old.log")).expect("the log");
+    old.set_modified(long_ago).expect("its time");
+    place.append(LOG, 20);
+    place.once();
+    place.assert_numbers(10..30);
+    // A file that was read does not get too old for what comes.
+    place.append(LOG, 5);
+    let read = OpenOptions::new().append(true).open(place.path(LOG)).expect("the log");
+    read.set_modified(long_ago).expect("its time");
+    place.once();
+    place.assert_numbers(10..35);
+    place.append("old.log", 1);
+    place.once();
+    place.proven();
+}
