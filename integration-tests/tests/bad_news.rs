@@ -323,7 +323,8 @@ fn a_second_daemon_on_one_store_is_refused_with_its_path() {
     assert!(first.is_running(), "{}", first.log());
     append(&workspace, &lines(10..20));
     counted(node, &target("second"), 20, &first);
-    // Whoever only looks is let in.
+    // Whoever only looks is let in; what is in Elasticsearch is settled a moment later.
+    until("the checkpoint", PATIENCE, || (workspace.verify().0["total"]["behind"] == 0).then_some(()));
     workspace.assert_proven(20);
     let _ = workspace.run(&["checkpoints", "list"]).ok();
     stop(first);
