@@ -137,6 +137,7 @@ impl Builder {
         if self.runs.is_empty() {
             return None;
         }
+        self.share.send(self.body.len() as u64);
         self.share.shrink((self.body.len() + self.items.len() * size_of::<Item>()) as u64);
         Some(Batch {
             target: self.destination.target,

@@ -1,5 +1,6 @@
 //! The memory bound: batches take a share of it before they are filled and give it back when they are dropped.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 pub struct Budget {
     max: u64,
     used: Mutex<u64>,
+    sent: AtomicU64,
     freed: Condvar,
 }
 
@@ -16,13 +18,15 @@ pub struct Budget {
 pub struct Share {
     budget: Arc<Budget>,
     bytes: u64,
+    /// Of it, what is on its way.
+    sent: u64,
 }
 
 impl Budget {
     /// A budget of `max` bytes, none of them taken.
     #[must_use]
     pub fn new(max: u64) -> Arc<Self> {
-        Arc::new(Self { max, used: Mutex::new(0), freed: Condvar::new() })
+        Arc::new(Self { max, used: Mutex::new(0), sent: AtomicU64::new(0), freed: Condvar::new() })
     }
 
     /// Takes `bytes`, waiting no longer than `wait` for others to give back. A share larger than the whole budget is
@@ -38,7 +42,13 @@ impl Budget {
             return None;
         }
         *used += bytes;
-        Some(Share { budget: Arc::clone(self), bytes })
+        Some(Share { budget: Arc::clone(self), bytes, sent: 0 })
+    }
+
+    /// Bytes of batches that are filled and on their way.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// Bytes taken now.
@@ -58,8 +68,17 @@ impl Share {
     }
 }
 
+impl Share {
+    /// What it is a share for is filled, with `bytes`, and on its way until this is dropped.
+    pub fn send(&mut self, bytes: u64) {
+        self.sent += bytes;
+        self.budget.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
+        self.budget.sent.fetch_sub(self.sent, Ordering::Relaxed);
         *self.budget.used.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
         self.budget.freed.notify_all();
     }
@@ -75,10 +94,11 @@ mod tests {
         let first = budget.take(8, Duration::ZERO).expect("room");
         assert!(budget.take(3, Duration::ZERO).is_none());
         drop(first);
-        let all = budget.take(10, Duration::ZERO).expect("room again");
-        assert_eq!(budget.used(), 10);
+        let mut all = budget.take(10, Duration::ZERO).expect("room again");
+        all.send(7);
+        assert_eq!((budget.used(), budget.in_flight()), (10, 7));
         drop(all);
-        assert_eq!(budget.used(), 0);
+        assert_eq!((budget.used(), budget.in_flight()), (0, 0));
     }
 
     #[test]

@@ -296,6 +296,11 @@ impl Verification<'_> {
                 }));
             }
         }
+        if self.is_copy(path, &mut content, length, by_head.get(&key)).map_err(fail)?
+            || self.is_left_alone(source, &stat)
+        {
+            return Ok(None);
+        }
         // A changed file keeps its inode: its lines are compared one by one, and those that changed are named.
         let same = self.rows.iter().find(|row| row.inode == stat.inode && row.birth_ns == stat.birth_ns);
         let (id, to) = match same {
@@ -305,6 +310,32 @@ impl Verification<'_> {
         };
         let from = Cursor::start().position;
         Ok(Some(Subject { path: path.to_owned(), source, id, from, to, behind: length - to }))
+    }
+
+    /// Whether what is there is the beginning of a file that is known under another path.
+    fn is_copy(
+        &self,
+        path: &Path,
+        content: &mut Content,
+        length: u64,
+        rows: Option<&Vec<&FileRow>>,
+    ) -> io::Result<bool> {
+        for row in rows.into_iter().flatten().filter(|row| row.position.offset > length && *row.path != *path) {
+            let Ok((mut original, _)) = Content::open(&row.path) else { continue };
+            if original.hash_at(length)? == content.hash_at(length)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether `ignore_older` keeps a file that is not known from being read.
+    fn is_left_alone(&self, source: usize, stat: &Stat) -> bool {
+        let now_ns = jiff::Timestamp::now().as_nanosecond();
+        let limit = self.plans[source].source.ignore_older;
+        limit.is_some_and(|limit| {
+            now_ns - i128::from(stat.mtime_ns) > i128::try_from(limit.0.as_nanos()).unwrap_or(i128::MAX)
+        }) && !self.rows.iter().any(|row| row.inode == stat.inode)
     }
 
     fn minted(&self, stat: &Stat, head: &[u8]) -> FileId {

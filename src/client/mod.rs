@@ -31,6 +31,9 @@ pub use elasticsearch::http::Method;
 /// A larger answer is refused. It is a bound against strange servers: our own requests are answered with far less.
 const MAX_REPLY_BYTES: u64 = 64 << 20;
 
+/// How much of an answer that is not JSON is shown.
+const MAX_WORDS: usize = 300;
+
 const AGENT: &str = concat!("logweir/", env!("CARGO_PKG_VERSION"));
 
 /// Why there is no client. Wrong configuration stops the start.
@@ -212,7 +215,7 @@ impl Client {
         result
     }
 
-    /// Sends a small request whose answer is JSON: its status and its value, `null` where it is none.
+    /// Sends a small request whose answer is JSON: its status and its value; where it is none, its beginning as text.
     pub async fn json(
         &self,
         method: Method,
@@ -223,7 +226,11 @@ impl Client {
     ) -> Result<(u16, serde_json::Value), SendError> {
         let body = body.map(|value| Bytes::from(value.to_string()));
         let reply = self.send(Request { query, body, ..Request::new(method, path, deadline) }).await?;
-        Ok((reply.status, serde_json::from_slice(&reply.body).unwrap_or_default()))
+        let value = serde_json::from_slice(&reply.body).unwrap_or_else(|_| {
+            let text = String::from_utf8_lossy(&reply.body[..reply.body.len().min(MAX_WORDS)]);
+            serde_json::Value::String(text.split_whitespace().collect::<Vec<_>>().join(" "))
+        });
+        Ok((reply.status, value))
     }
 
     /// What the cluster says of itself: nothing where `GET /` is refused, missing or not JSON.
@@ -365,17 +372,20 @@ fn read(path: &Path) -> Result<Vec<u8>, ClientError> {
 
 /// The error and its causes in one line, each said once.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
+    // The outermost says no more than which address, and that is said already.
+    let mut words = String::new();
     let mut cause = error.source();
     while let Some(inner) = cause {
         let more = inner.to_string();
-        if !words.contains(&more) {
-            words.push_str(": ");
+        if !words.contains(&more) && !more.contains("error sending request for url") {
+            if !words.is_empty() {
+                words.push_str(": ");
+            }
             words.push_str(&more);
         }
         cause = inner.source();
     }
-    words
+    if words.is_empty() { error.to_string() } else { words }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::record::{Item, Outcomes};
 
 /// Told of what happens; every method may be called from many tasks at once and must not block.
 pub trait Events: Send + Sync + 'static {
-    /// A bulk request was answered, well or not: how long it took, its body as sent, its documents.
+    /// A bulk request was answered, with whatever status: how long it took, its body as sent, its documents.
     fn bulk(&self, duration: Duration, bytes: u64, documents: u64) {
         let _ = (duration, bytes, documents);
     }
@@ -20,9 +20,9 @@ pub trait Events: Send + Sync + 'static {
         let _ = (outcomes, latency);
     }
 
-    /// So many documents will be sent again, or looked up again, after `delay`.
-    fn retry(&self, cause: Cause, documents: u64, delay: Duration) {
-        let _ = (cause, documents, delay);
+    /// So many documents will be sent again, or looked up again, after `delay`; why, in `words`.
+    fn retry(&self, cause: Cause, documents: u64, delay: Duration, words: &str) {
+        let _ = (cause, documents, delay, words);
     }
 
     /// So many documents were refused for good and are in the dead letters now; `first` is one of them.

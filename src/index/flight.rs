@@ -62,11 +62,13 @@ struct Noted(Option<String>);
 struct Again {
     cause: Cause,
     after: Option<Duration>,
+    /// Why, in the words of whoever said no.
+    words: String,
 }
 
 impl Again {
-    fn new(cause: Cause) -> Self {
-        Self { cause, after: None }
+    fn new(cause: Cause, words: String) -> Self {
+        Self { cause, after: None, words }
     }
 }
 
@@ -123,7 +125,7 @@ impl Flight {
             self.shared.holds.enter(&self.batch.target);
         }
         let delay = self.delays.next(again.after);
-        self.shared.deps.events.retry(again.cause, self.fates.len() as u64, delay);
+        self.shared.deps.events.retry(again.cause, self.fates.len() as u64, delay, &again.words);
         tokio::time::sleep(delay).await;
     }
 
@@ -179,41 +181,44 @@ impl Flight {
         let sent_at = Instant::now();
         let result = self.request(start, end, &name).await;
         let took = sent_at.elapsed();
-        shared.deps.events.bulk(took, bytes as u64, documents);
 
         let reply = match result {
             Ok(reply) => reply,
-            Err(SendError::NotSent { .. }) => {
+            Err(error @ SendError::NotSent { .. }) => {
                 self.permit.observe(Signal::Lost);
-                return Err(Some(Again::new(Cause::NotSent)));
+                return Err(Some(Again::new(Cause::NotSent, error.to_string())));
             }
-            Err(SendError::Ambiguous { .. }) => return Err(Some(self.doubt(start, end, name, Cause::Ambiguous))),
+            Err(error @ SendError::Ambiguous { .. }) => {
+                return Err(Some(self.doubt(start, end, name, Cause::Ambiguous, error.to_string())));
+            }
         };
+        shared.deps.events.bulk(took, bytes as u64, documents);
         let after = reply.retry_after;
+        let words = || format!("a bulk request was answered {}: {}", reply.status, lookup::words(&reply.body));
         match verdict::of_request(reply.status) {
             Whole::Items => {}
             Whole::TooLarge => return Err(self.too_large(start, end, &reply).await),
             Whole::Retry => {
                 self.permit.observe(Signal::Refused);
-                return Err(Some(Again { cause: Cause::Refused, after }));
+                return Err(Some(Again { cause: Cause::Refused, after, words: words() }));
             }
             Whole::Doubtful => {
-                let again = self.doubt(start, end, name, Cause::Broken);
+                let again = self.doubt(start, end, name, Cause::Broken, words());
                 return Err(Some(Again { after, ..again }));
             }
             Whole::Hold => {
-                let words = format!("a bulk request was answered {}: {}", reply.status, lookup::words(&reply.body));
-                shared.hold(&self.batch.target, &reply.status.to_string(), &words, false);
-                return Err(Some(Again { cause: Cause::Held, after }));
+                shared.hold(&self.batch.target, &reply.status.to_string(), &words(), false);
+                return Err(Some(Again { cause: Cause::Held, after, words: words() }));
             }
         }
         let Ok(answers) = reply::decode(&reply.body, end - start) else {
-            return Err(Some(self.doubt(start, end, name, Cause::Ambiguous)));
+            let words = format!("a bulk request was answered what is no answer to it: {}", lookup::words(&reply.body));
+            return Err(Some(self.doubt(start, end, name, Cause::Ambiguous, words)));
         };
         let refused = answers.iter().any(|alike| alike.reply.status == 429);
         self.permit.observe(if refused { Signal::Refused } else { Signal::Answered(took) });
         let again = self.judge(start, &answers, sent_at).await;
-        Ok(again.map(|cause| Again { cause, after }))
+        Ok(again.map(|cause| Again { cause, after, words: "some documents were refused for now".to_owned() }))
     }
 
     async fn request(&self, start: usize, end: usize, name: &str) -> Result<Reply, SendError> {
@@ -245,14 +250,14 @@ impl Flight {
     }
 
     /// Any of these items may have been applied, or may yet be.
-    fn doubt(&mut self, start: usize, end: usize, name: String, cause: Cause) -> Again {
+    fn doubt(&mut self, start: usize, end: usize, name: String, cause: Cause, words: String) -> Again {
         self.permit.observe(Signal::Lost);
         // Where a document names its index, the same create again is answered 409: nothing to look up.
         if !lookup::is_pattern(&self.batch.target) {
             self.fates[start..end].fill(Fate::Doubtful);
             self.given_up.push(name);
         }
-        Again::new(cause)
+        Again::new(cause, words)
     }
 
     async fn too_large(&mut self, start: usize, end: usize, reply: &Reply) -> Option<Again> {
@@ -404,7 +409,7 @@ impl Flight {
                 Cause::Held
             }
         };
-        self.pause(&Again::new(cause)).await;
+        self.pause(&Again::new(cause, error.to_string())).await;
     }
 
     /// Keeps these items as dead letters, waiting for room for as long as it takes.
@@ -422,7 +427,7 @@ impl Flight {
             };
             let cause = if matches!(error, AppendError::Full { .. }) { "dead_letters_full" } else { "dead_letters_io" };
             self.shared.hold(&self.batch.target, cause, &error.to_string(), false);
-            self.pause(&Again::new(Cause::Held)).await;
+            self.pause(&Again::new(Cause::Held, error.to_string())).await;
         }
         if let Some(first) = letters.first() {
             self.shared.deps.events.dead_lettered(letters.len() as u64, first);

@@ -41,6 +41,10 @@ impl Holds {
     pub(super) fn leave(&self, target: &str) -> bool {
         self.with(target, |target| {
             target.waiting = target.waiting.saturating_sub(1);
+            if target.waiting == 0 {
+                // What comes next is news again.
+                target.told.clear();
+            }
             target.waiting == 0
         })
     }

@@ -52,7 +52,7 @@ impl Events for Told {
         }
     }
 
-    fn retry(&self, cause: Cause, documents: u64, delay: Duration) {
+    fn retry(&self, cause: Cause, documents: u64, delay: Duration, words: &str) {
         let (cause, hold) = match cause {
             Cause::NotSent => (RetryCause::Connection, Some(HoldCause::Unreachable)),
             Cause::Ambiguous => (RetryCause::Timeout, Some(HoldCause::Unreachable)),
@@ -62,9 +62,9 @@ impl Events for Told {
             Cause::Held => (RetryCause::Held, None),
         };
         if let Some(hold) = hold {
-            self.health.hold(hold, cause.as_str());
+            self.health.hold(hold, words);
         }
-        BatchRetried { cause, documents, attempt: 0, delay, reason: &cause }.emit(&self.metrics);
+        BatchRetried { cause, documents, attempt: 0, delay, reason: &words }.emit(&self.metrics);
     }
 
     fn dead_lettered(&self, documents: u64, first: &Letter) {

@@ -69,6 +69,8 @@ struct Physical {
     /// Since when `stat` is what it is.
     still_since: Instant,
     first_seen: Instant,
+    /// Since when it has no name any more.
+    gone_since: Option<Instant>,
     /// A writer closed it or moved it in.
     closed: bool,
     what: What,
@@ -352,6 +354,7 @@ impl Follower {
                 stat,
                 still_since: now,
                 first_seen: now,
+                gone_since: None,
                 closed,
                 what: What::Nameless,
             };
@@ -399,7 +402,10 @@ impl Follower {
     /// A physical file has another path now.
     fn renamed(&mut self, key: (u64, u64), path: &Path) {
         let Some(physical) = self.physical.get_mut(&key) else { return };
-        self.paths.remove(&physical.path);
+        // Another file may have taken its name already.
+        if self.paths.get(&physical.path) == Some(&key) {
+            self.paths.remove(&physical.path);
+        }
         self.paths.insert(path.to_owned(), key);
         let old = std::mem::replace(&mut physical.path, path.to_owned());
         if let What::File(file) = &physical.what {

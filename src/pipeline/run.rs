@@ -123,6 +123,7 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
     let metrics = Metrics::new(&host);
     let health = Health::new(metrics.clone(), Health::stuck_after(config.elasticsearch.request_timeout.0));
     let dead_letters = DeadLetters::open(&config.dead_letters)
+        .map(Arc::new)
         .map_err(|source| RunError::DeadLetters { path: config.dead_letters.path.clone(), source })?;
     let store_health = health.clone();
     let store_metrics = metrics.clone();
@@ -172,7 +173,11 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
     };
     let shared = Shared::new(config, parts);
     let budget = Arc::clone(&shared.budget);
+    let in_flight = Arc::clone(&shared.budget);
     metrics.own(Gauge::MemoryUsage, move || budget.used());
+    metrics.own(Gauge::InFlight, move || in_flight.in_flight());
+    let letters = Arc::clone(&dead_letters);
+    metrics.own(Gauge::DeadLetters, move || letters.size());
     metrics.set(Gauge::MemoryLimit, shared.config.batch.max_memory.0);
     let slots = shared.slots.clone();
     metrics.own(Gauge::OpenFiles, move || slots.used() as u64);
@@ -196,16 +201,22 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
             metrics: metrics.clone(),
             health: health.clone(),
         }),
-        dead_letters: Arc::new(dead_letters),
+        dead_letters,
         events: Arc::new(Told { metrics: metrics.clone(), health: health.clone(), spares: Arc::clone(&shared.spares) }),
         instance: format!("{:016x}", checkpoints.store_id()),
     };
     let indexer = Indexer::new(shared.config.elasticsearch.clone(), deps);
     let stop_indexing = cut.clone();
+    let unprepared = CancellationToken::new();
+    let given_up = unprepared.clone();
     let indexing = tokio::spawn(async move {
         // Nothing is sent before the templates are there: the first document would fix the mapping.
-        if on_prepared.await.is_ok() {
-            indexer.run(receiver, stop_indexing).await;
+        tokio::select! {
+            prepared = on_prepared => if prepared.is_ok() {
+                indexer.run(receiver, stop_indexing).await;
+            },
+            // Nothing was sent, so nothing is waited for: what was read is read again.
+            () = given_up.cancelled() => {}
         }
     });
 
@@ -247,6 +258,7 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
         tracing::warn!(%error, "systemd could not be told of the end");
     }
     shared.stop();
+    unprepared.cancel();
     // Past the deadline nothing more is waited for.
     let grace = if matches!(end, End::Deadline) { Duration::ZERO } else { shared.config.shutdown.grace_period.0 };
     let drained = async {

@@ -43,19 +43,6 @@ struct Inner {
 /// What a rate-limited message is about: a word for the kind of event, and the hash of what it happened to.
 pub(super) type Subject = (&'static str, u64);
 
-/// Request bytes that are on their way for as long as this lives.
-#[derive(Debug)]
-pub struct InFlight {
-    numbers: Arc<Numbers>,
-    bytes: u64,
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.numbers.gauges[Gauge::InFlight as usize].value.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 /// The numbers at one moment. Always: `settled() <= lines_read`.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Snapshot {
@@ -140,13 +127,6 @@ impl Metrics {
         add(&self.numbers().documents[outcome as usize], count);
     }
 
-    /// A request of `bytes` is on its way until the guard is dropped.
-    #[must_use]
-    pub fn in_flight(&self, bytes: u64) -> InFlight {
-        self.numbers().gauges[Gauge::InFlight as usize].value.fetch_add(bytes, Ordering::Relaxed);
-        InFlight { numbers: Arc::clone(&self.inner.numbers), bytes }
-    }
-
     /// A bulk request of `bytes` was answered, in whatever way, after `took`.
     pub fn bulk_answered(&self, bytes: u64, took: Duration) {
         self.inner.histograms.bulk_size.record(bytes, &[]);
@@ -176,7 +156,6 @@ impl Metrics {
     /// Lets `ask` say what `gauge` is, whenever somebody wants to know: it must be quick and must not block. The first
     /// owner stays.
     pub fn own(&self, gauge: Gauge, ask: impl Fn() -> u64 + Send + Sync + 'static) {
-        debug_assert!(gauge != Gauge::InFlight, "guards own it");
         let _first_stays = self.numbers().gauges[gauge as usize].owner.set(Box::new(ask));
     }
 
@@ -322,7 +301,7 @@ mod tests {
         metrics.lines_settled(outcomes);
         metrics.documents(DocumentOutcome::Retried, 3);
         metrics.set(Gauge::Lag, 77);
-        let guard = metrics.in_flight(500);
+        metrics.set(Gauge::InFlight, 500);
 
         let snapshot = metrics.snapshot();
         assert_eq!(snapshot.lines_in_flight(), 1);
@@ -338,8 +317,6 @@ mod tests {
         ] {
             assert!(text.lines().any(|got| got == line), "{line} is not in\n{text}");
         }
-        drop(guard);
-        assert_eq!(metrics.snapshot().in_flight_bytes, 0);
     }
 
     #[test]

@@ -117,6 +117,12 @@ impl DeadLetters {
         })
     }
 
+    /// Bytes of all segments; 0 where they cannot be listed.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        segments(&self.path).map_or(0, |segments| segments.iter().map(|segment| segment.bytes).sum())
+    }
+
     /// Keeps `letters`; they are on disk when this returns. Blocks.
     pub fn append(&self, letters: &[Letter]) -> Result<(), AppendError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::super::files::File;
 use super::{Follower, What};
@@ -16,7 +17,9 @@ impl Follower {
         let missing: Vec<(u64, u64)> = self
             .physical
             .iter()
-            .filter(|(_, physical)| !found.contains_key(&physical.path))
+            .filter(|(key, physical)| {
+                !found.contains_key(&physical.path) || self.paths.get(&physical.path) != Some(key)
+            })
             .filter(|(_, physical)| {
                 physical.path.parent().is_some_and(|parent| directories.contains(parent) || !parent.is_dir())
             })
@@ -59,8 +62,8 @@ impl Follower {
     /// A file has no name any more. What is not read of it can be read as long as it is held open.
     pub(super) fn deleted(&mut self, key: (u64, u64), file: &Arc<File>) {
         let read = &self.shared.config.read;
-        let Some(physical) = self.physical.get(&key) else { return };
-        let gone_for = physical.still_since.elapsed();
+        let Some(physical) = self.physical.get_mut(&key) else { return };
+        let gone_for = physical.gone_since.get_or_insert_with(Instant::now).elapsed();
         let (held, unread) = {
             let mut state = file.lock();
             let end = state
