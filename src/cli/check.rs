@@ -92,7 +92,7 @@ fn quiet_when_closed(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
 }
 
-/// Asks Elasticsearch who it is, with the configured login.
+/// Asks Elasticsearch, and Kibana if there is one, who they are, with the configured login.
 fn reach(config: &Config) -> Result<(), CliError> {
     let client = Client::new(&config.elasticsearch, config.elasticsearch.auth.resolve()?)?;
     let (status, answer) = super::runtime()?
@@ -105,6 +105,15 @@ fn reach(config: &Config) -> Result<(), CliError> {
     let cluster = answer["cluster_name"].as_str().unwrap_or("without a name");
     // Not part of the report: its JSON is one value.
     eprintln!("elasticsearch {version} answers, cluster {cluster}");
+    let Some(url) = &config.kibana.url else { return Ok(()) };
+    let kibana = Client::kibana(url, &config.elasticsearch.tls, config.elasticsearch.auth.resolve()?)?;
+    let (status, answer) = super::runtime()?
+        .block_on(kibana.json(Method::Get, "api/status", &[], None, DEADLINE))
+        .map_err(|error| CliError::Unavailable(format!("kibana: {error}")))?;
+    if status >= 300 {
+        return Err(CliError::Unavailable(format!("kibana answers with status {status}: {answer}")));
+    }
+    eprintln!("kibana {} answers", answer["version"]["number"].as_str().unwrap_or("of unknown version"));
     Ok(())
 }
 
