@@ -106,6 +106,24 @@ struct Identity {
     last_seen_s: i64,
 }
 
+impl Identity {
+    /// What a row says of a file, whether it was just minted or comes from the store.
+    fn of(row: &FileRow) -> Self {
+        Self {
+            inode: row.inode,
+            birth_ns: row.birth_ns,
+            head: (row.head_len, row.head_hash),
+            position: row.position,
+            doubt_end: row.doubt().map_or(0, |doubt| doubt.end),
+            format: row.format.clone(),
+            last_time: row.last_time_ns,
+            file: None,
+            missing_scans: 0,
+            last_seen_s: row.last_seen,
+        }
+    }
+}
+
 /// The follower's state.
 pub struct Follower {
     shared: Arc<Shared>,
@@ -165,26 +183,15 @@ impl Follower {
             rested: now,
         };
         for row in rows {
-            let identity = Identity {
-                inode: row.inode,
-                birth_ns: row.birth_ns,
-                head: (row.head_len, row.head_hash),
-                position: row.position,
-                doubt_end: row.doubt().map_or(0, |doubt| doubt.end),
-                format: row.format.clone(),
-                last_time: row.last_time_ns,
-                file: None,
-                missing_scans: 0,
-                last_seen_s: row.last_seen,
-            };
-            follower.remember(row.id, identity);
+            follower.remember(&row);
         }
         follower
     }
 
-    fn remember(&mut self, id: FileId, identity: Identity) {
-        self.by_head.entry(identity.head).or_default().push(id);
-        self.identities.insert(id, identity);
+    fn remember(&mut self, row: &FileRow) {
+        let identity = Identity::of(row);
+        self.by_head.entry(identity.head).or_default().push(row.id);
+        self.identities.insert(row.id, identity);
     }
 
     /// Follows until the pipeline stops; with `once`, until all there is was read and settled. Returns how many files

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::files::{File, State};
-use super::{BACKLOG_AGE_NS, Follower, Identity, What};
+use super::{BACKLOG_AGE_NS, Follower, What};
 use crate::checkpoint::FileRow;
 use crate::config::{Mode, StartAt};
 use crate::discover::identity::{self, Answer, Evidence, Found, Known};
@@ -165,22 +165,10 @@ impl Follower {
             first_seen: now_s,
             last_seen: now_s,
         };
-        self.shared.admit(row);
         FileDiscovered { path, file: id, source: &plan.source.name, offset: position.offset }
             .emit(&self.shared.metrics);
-        let identity = Identity {
-            inode: stat.inode,
-            birth_ns: stat.birth_ns,
-            head: head_key,
-            position,
-            doubt_end,
-            format: None,
-            last_time: None,
-            file: None,
-            missing_scans: 0,
-            last_seen_s: now_s,
-        };
-        self.remember(id, identity);
+        self.remember(&row);
+        self.shared.admit(row);
         Ok(id)
     }
 
