@@ -6,7 +6,9 @@
 pub mod daemon;
 pub mod fake;
 pub mod node;
+pub mod proxy;
 pub mod reference;
 
 pub use daemon::{Daemon, Run, Workspace};
 pub use node::Node;
+pub use proxy::Proxy;
