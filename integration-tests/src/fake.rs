@@ -279,7 +279,7 @@ impl State {
         if path == "/_tasks" {
             let tasks: BTreeMap<_, _> =
                 self.tasks.iter().map(|id| (format!("n:{id}"), json!({"headers": {"X-Opaque-Id": id}}))).collect();
-            return (200, if tasks.is_empty() { json!({}) } else { json!({"nodes": {"n": {"tasks": tasks}}}) });
+            return (200, json!({"nodes": {"n": {"name": "n", "tasks": tasks}}}));
         }
         let (target, verb) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
         let Some(indices) = self.resolve(target) else {

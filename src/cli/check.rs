@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{CliError, ConfigArgs, Output};
 use crate::client::{Client, Method};
@@ -40,7 +41,7 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct Row {
     key: String,
-    value: serde_json::Value,
+    value: Value,
     origin: String,
 }
 
@@ -95,26 +96,32 @@ fn quiet_when_closed(error: io::Error) -> io::Result<()> {
 /// Asks Elasticsearch, and Kibana if there is one, who they are, with the configured login.
 fn reach(config: &Config) -> Result<(), CliError> {
     let client = Client::new(&config.elasticsearch, config.elasticsearch.auth.resolve()?)?;
-    let (status, answer) = super::runtime()?
-        .block_on(client.json(Method::Get, "", &[], None, DEADLINE))
-        .map_err(|error| CliError::Unavailable(error.to_string()))?;
-    if status >= 300 {
-        return Err(CliError::Unavailable(format!("elasticsearch answers with status {status}: {answer}")));
-    }
-    let version = answer["version"]["number"].as_str().unwrap_or("of unknown version");
-    let cluster = answer["cluster_name"].as_str().unwrap_or("without a name");
+    let answer = ask(&client, "elasticsearch", "", |answer| answer["version"]["number"].is_string())?;
+    let word = |value: &Value, otherwise: &str| value.as_str().unwrap_or(otherwise).to_owned();
+    let version = word(&answer["version"]["number"], "");
     // Not part of the report: its JSON is one value.
-    eprintln!("elasticsearch {version} answers, cluster {cluster}");
+    eprintln!("elasticsearch {version} answers, cluster {}", word(&answer["cluster_name"], "without a name"));
     let Some(url) = &config.kibana.url else { return Ok(()) };
     let kibana = Client::kibana(url, &config.elasticsearch.tls, config.elasticsearch.auth.resolve()?)?;
-    let (status, answer) = super::runtime()?
-        .block_on(kibana.json(Method::Get, "api/status", &[], None, DEADLINE))
-        .map_err(|error| CliError::Unavailable(format!("kibana: {error}")))?;
-    if status >= 300 {
-        return Err(CliError::Unavailable(format!("kibana answers with status {status}: {answer}")));
-    }
-    eprintln!("kibana {} answers", answer["version"]["number"].as_str().unwrap_or("of unknown version"));
+    let answer = ask(&kibana, "kibana", "api/status", |answer| answer["status"]["overall"].is_object())?;
+    // Its version is told only to those who may see it.
+    eprintln!("kibana {} answers", word(&answer["version"]["number"], "of unknown version"));
     Ok(())
+}
+
+/// What `who` answers at `path`; an error if it is not what only `who` says.
+fn ask(client: &Client, who: &str, path: &str, is_who: fn(&Value) -> bool) -> Result<Value, CliError> {
+    let (status, answer) = super::runtime()?
+        .block_on(client.json(Method::Get, path, &[], None, DEADLINE))
+        .map_err(|error| CliError::Unavailable(format!("{who}: {error}")))?;
+    if status >= 300 {
+        return Err(CliError::Unavailable(format!("{who} answers with status {status}: {answer}")));
+    }
+    if !is_who(&answer) {
+        let words = format!("another server than {who} answers at its address: check the URL. It says: {answer}");
+        return Err(CliError::Unavailable(words));
+    }
+    Ok(answer)
 }
 
 fn row(setting: Setting) -> Row {
@@ -257,7 +264,7 @@ only while logweir runs and the file stays in its directory; better `DIR/logs/*.
     fn json_holds_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let (text, result) = check(dir.path(), YAML, Output::Json);
-        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let report: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(report["settings"][0]["key"], "batch.max_age");
         assert_eq!(
             report["settings"][1],

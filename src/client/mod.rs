@@ -233,9 +233,14 @@ impl Client {
         Ok((reply.status, value))
     }
 
-    /// What the cluster says of itself: nothing where `GET /` is refused, missing or not JSON.
+    /// What the cluster says of itself: nothing where `GET /` is refused or missing. What is no cluster's answer, or one
+    /// for now, is no whole answer.
     pub async fn info(&self, deadline: Duration) -> Result<Info, SendError> {
-        let (_, said) = self.json(Method::Get, "", &[], None, deadline).await?;
+        let (status, said) = self.json(Method::Get, "", &[], None, deadline).await?;
+        if matches!(status, 408 | 429 | 500..) || (status < 300 && !said.is_object()) {
+            let address = self.nodes.first().map(|node| node.address.clone()).unwrap_or_default();
+            return Err(SendError::Ambiguous { address, words: format!("status {status}: {said}") });
+        }
         let text = |key: &str| Some(said.get("version")?.get(key)?.as_str()?.to_owned());
         Ok(Info { version: text("number"), distribution: text("distribution") })
     }

@@ -98,6 +98,17 @@ async fn a_cluster_without_a_front_page_is_a_cluster() {
     assert_eq!(client.info(DEADLINE).await.expect("info"), Info::default());
 }
 
+#[tokio::test]
+async fn what_is_no_cluster_says_nothing_of_a_cluster() {
+    let fake = Fake::start().await.expect("fake");
+    let client = client(&[fake.url()], Login::None);
+    for (status, body) in [(200, "<html>welcome</html>"), (502, "<html>bad gateway</html>"), (503, "{}"), (429, "")] {
+        fake.relent();
+        fake.deny("/", status, body);
+        assert!(client.info(DEADLINE).await.is_err(), "{status} {body}");
+    }
+}
+
 #[test]
 fn a_wrong_address_names_itself_and_no_password() {
     for (url, words) in [

@@ -217,7 +217,7 @@ impl Flight {
         };
         let refused = answers.iter().any(|alike| alike.reply.status == 429);
         self.permit.observe(if refused { Signal::Refused } else { Signal::Answered(took) });
-        let again = self.judge(start, &answers, sent_at).await;
+        let again = self.judge(start, &answers, sent_at, name).await;
         Ok(again.map(|cause| Again { cause, after, words: "some documents were refused for now".to_owned() }))
     }
 
@@ -272,7 +272,7 @@ impl Flight {
     }
 
     /// Gives each item from `start` on what its answer says; returns why some are left.
-    async fn judge(&mut self, start: usize, answers: &[reply::Alike], sent_at: Instant) -> Option<Cause> {
+    async fn judge(&mut self, start: usize, answers: &[reply::Alike], sent_at: Instant, name: String) -> Option<Cause> {
         let mut verdicts: Vec<_> = answers.iter().map(|alike| verdict::of_item(&alike.reply)).collect();
         let taken = |verdict: &Verdict| matches!(verdict, Verdict::Created | Verdict::Duplicate);
         self.passed |= verdicts.iter().any(taken);
@@ -313,6 +313,10 @@ impl Flight {
                 }
             }
         }
+        if self.fates[start..next].contains(&Fate::Doubtful) {
+            // Answered, but a shard that did not answer the cluster may still be at it.
+            self.given_up.push(name);
+        }
         if !strays.is_empty() {
             self.look_again(strays).await;
         }
@@ -339,13 +343,14 @@ impl Flight {
         }
     }
 
-    /// Something in doubt was created in another index than the one noted before the look-up: between the two there was
-    /// a rollover, and a copy may have landed in the noted one.
+    /// Something in doubt was created in another index than the one noted before the look-up, or not in the first one
+    /// where there was none: between the two there was a rollover, and a copy may have landed in the one before.
     fn landed_elsewhere(&self, reply: &ItemReply) -> bool {
-        match &self.noted {
-            Some(Noted(Some(noted))) => reply.index.as_ref().is_some_and(|index| index != noted),
-            _ => false,
-        }
+        let Some(Noted(noted)) = &self.noted else { return false };
+        reply.index.as_ref().is_some_and(|index| match noted {
+            Some(noted) => index != noted,
+            None => !lookup::is_first(index),
+        })
     }
 
     /// Looks up every doubtful item until that works: found is a duplicate, what is not found is open.

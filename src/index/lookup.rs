@@ -58,15 +58,26 @@ impl<'a> Lookup<'a> {
     }
 
     /// Waits until the cluster shows no bulk request whose `X-Opaque-Id` is one of `ours`. Where the tasks may not be
-    /// seen, waits one deadline instead.
+    /// seen, waits one deadline instead. A node that does not answer may be busy with one: that is no answer.
     pub async fn quiet(&self, ours: impl Fn(&str) -> bool) -> Result<(), LookupError> {
+        let what = "a list of tasks";
+        // The cluster gives up on a node that hangs before we give up on the cluster.
+        let timeout = format!("{}ms", (self.deadline / 2).as_millis().max(1));
         loop {
-            let query = [("actions", "*bulk*"), ("filter_path", "nodes.*.tasks.*.headers")];
+            let query = [("actions", TASKS), ("timeout", timeout.as_str()), ("filter_path", TASKS_FILTER)];
             let reply = self.client.send(Request { query: &query, ..self.request(Method::Get, "_tasks") }).await?;
             match reply.status {
-                200 if !running(&reply.body).iter().any(|id| ours(id)) => return Ok(()),
-                200 => tokio::time::sleep(PAUSE).await,
-                429 | 500.. => return Err(refused("a list of tasks", &reply)),
+                200 => {
+                    let tasks: Tasks = parse(what, &reply)?;
+                    if !(tasks.node_failures.is_empty() && tasks.task_failures.is_empty()) {
+                        return Err(incomplete(what, "not every node answered"));
+                    }
+                    if !tasks.opaque_ids().any(&ours) {
+                        return Ok(());
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+                429 | 500.. => return Err(refused(what, &reply)),
                 _ => {
                     tokio::time::sleep(self.deadline).await;
                     return Ok(());
@@ -81,8 +92,8 @@ impl<'a> Lookup<'a> {
         let query = [("filter_path", "*.settings.index.creation_date")];
         let reply = self.client.send(Request { query: &query, ..self.request(Method::Get, &path) }).await?;
         let settings: BTreeMap<String, serde_json::Value> = match reply.status {
-            404 => return Ok(None),
             200 => parse("the settings", &reply)?,
+            _ if is_missing(&reply) => return Ok(None),
             _ => return Err(refused("a look at the settings", &reply)),
         };
         Ok(newest(settings.keys().map(String::as_str)).map(str::to_owned))
@@ -90,12 +101,8 @@ impl<'a> Lookup<'a> {
 
     /// The indices that hold each of `ids`, oldest first; an id that is nowhere is left out.
     pub async fn find(&self, ids: &[LineId]) -> Result<HashMap<LineId, Vec<String>>, LookupError> {
-        let path = format!("{}/_refresh", self.expression);
-        let reply = self.client.send(self.request(Method::Post, &path)).await?;
-        match reply.status {
-            200 => {}
-            404 => return Ok(HashMap::new()),
-            _ => return Err(refused("a refresh", &reply)),
+        if !self.refresh().await? {
+            return Ok(HashMap::new());
         }
         let mut places: HashMap<LineId, Vec<String>> = HashMap::new();
         let mut parts: Vec<&[LineId]> = ids.chunks(IDS).collect();
@@ -153,6 +160,22 @@ impl<'a> Lookup<'a> {
         }
     }
 
+    /// Makes everything written so far visible to searches; `false` where there is nothing.
+    async fn refresh(&self) -> Result<bool, LookupError> {
+        let what = "a refresh";
+        let path = format!("{}/_refresh", self.expression);
+        let query = [("filter_path", "_shards.failed")];
+        let reply = self.client.send(Request { query: &query, ..self.request(Method::Post, &path) }).await?;
+        match reply.status {
+            200 => {}
+            _ if is_missing(&reply) => return Ok(false),
+            _ => return Err(refused(what, &reply)),
+        }
+        let answer: RefreshAnswer = parse(what, &reply)?;
+        // A copy that was not refreshed stays in use, and does not show what it holds.
+        if answer.shards.failed > 0 { Err(incomplete(what, "not every shard answered")) } else { Ok(true) }
+    }
+
     async fn search(&self, ids: &[LineId]) -> Result<Vec<Hit>, LookupError> {
         let path = format!("{}/_search", self.expression);
         let filter = "hits.hits._id,hits.hits._index,timed_out,_shards.failed";
@@ -167,13 +190,12 @@ impl<'a> Lookup<'a> {
         let what = "a search for ids";
         match reply.status {
             200 => {}
-            404 => return Ok(Vec::new()),
+            _ if is_missing(&reply) => return Ok(Vec::new()),
             _ => return Err(refused(what, &reply)),
         }
         let answer: SearchAnswer = parse(what, &reply)?;
         if answer.timed_out || answer.shards.failed > 0 {
-            let words = "not every shard answered".to_owned();
-            return Err(LookupError::Refused { what, status: 503, words });
+            return Err(incomplete(what, "not every shard answered"));
         }
         Ok(answer.hits.hits)
     }
@@ -181,6 +203,46 @@ impl<'a> Lookup<'a> {
     fn request<'r>(&self, method: Method, path: &'r str) -> Request<'r> {
         Request::new(method, path, self.deadline)
     }
+}
+
+/// Bulk requests, and the list itself: so that every node that answers shows something, and another server's JSON is not
+/// taken for a quiet cluster.
+const TASKS: &str = "*bulk*,cluster:monitor/tasks/lists*";
+const TASKS_FILTER: &str = "nodes.*.name,nodes.*.tasks.*.headers,node_failures.type,task_failures.type";
+
+#[derive(Debug, Deserialize)]
+struct Tasks {
+    nodes: BTreeMap<String, NodeTasks>,
+    #[serde(default)]
+    node_failures: Vec<serde::de::IgnoredAny>,
+    #[serde(default)]
+    task_failures: Vec<serde::de::IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+struct NodeTasks {
+    #[serde(default)]
+    tasks: BTreeMap<String, Task>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Task {
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+}
+
+impl Tasks {
+    /// The `X-Opaque-Id` of each running task.
+    fn opaque_ids(&self) -> impl Iterator<Item = &str> {
+        let tasks = self.nodes.values().flat_map(|node| node.tasks.values());
+        tasks.filter_map(|task| task.headers.get("X-Opaque-Id").map(String::as_str))
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct RefreshAnswer {
+    #[serde(rename = "_shards")]
+    shards: Shards,
 }
 
 #[derive(Debug, Deserialize)]
@@ -219,6 +281,15 @@ fn unreadable(what: &'static str, error: &dyn std::error::Error) -> LookupError 
     LookupError::Refused { what, status: 502, words: error.to_string() }
 }
 
+fn incomplete(what: &'static str, words: &str) -> LookupError {
+    LookupError::Refused { what, status: 503, words: words.to_owned() }
+}
+
+/// Whether Elasticsearch itself says that there is no such index; what stands before it may answer 404 too.
+fn is_missing(reply: &Reply) -> bool {
+    reply.status == 404 && words(&reply.body).starts_with("index_not_found_exception")
+}
+
 fn refused(what: &'static str, reply: &Reply) -> LookupError {
     LookupError::Refused { what, status: reply.status, words: words(&reply.body) }
 }
@@ -238,14 +309,6 @@ pub fn words(body: &[u8]) -> String {
 
 fn text<'a>(value: &'a serde_json::Value, key: &str) -> &'a str {
     value.get(key).and_then(serde_json::Value::as_str).unwrap_or_default()
-}
-
-/// The `X-Opaque-Id` of each running task.
-fn running(body: &[u8]) -> Vec<String> {
-    let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let nodes = value.get("nodes").and_then(serde_json::Value::as_object);
-    let tasks = nodes.into_iter().flatten().filter_map(|(_, node)| node.get("tasks")?.as_object()).flatten();
-    tasks.filter_map(|(_, task)| Some(task.get("headers")?.get("X-Opaque-Id")?.as_str()?.to_owned())).collect()
 }
 
 /// The target as an expression that names all its indices: what `strftime` would fill in becomes `*`.
@@ -279,6 +342,11 @@ fn age(index: &str) -> (u64, &str) {
     (generation.unwrap_or(0), index)
 }
 
+/// Whether no index of its target can be older.
+pub(super) fn is_first(index: &str) -> bool {
+    age(index).0 <= 1
+}
+
 fn newest<'a>(indices: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     indices.max_by(|one, other| age(one).cmp(&age(other)))
 }
@@ -310,9 +378,13 @@ mod tests {
 
     #[test]
     fn tasks_are_known_by_their_opaque_id() {
-        let body = br#"{"nodes":{"n":{"tasks":{"n:1":{"headers":{"X-Opaque-Id":"a"}},"n:2":{"headers":{}}}}}}"#;
-        assert_eq!(running(body), ["a"]);
-        assert!(running(b"{}").is_empty());
+        let tasks = |body: &str| serde_json::from_str::<Tasks>(body).expect(body);
+        let body = r#"{"nodes":{"n":{"name":"a","tasks":{"n:1":{"headers":{"X-Opaque-Id":"a"}},"n:2":{}}},"m":{"name":"b"}}}"#;
+        assert_eq!(tasks(body).opaque_ids().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(tasks(r#"{"node_failures":[{"type":"x"}],"nodes":{}}"#).node_failures.len(), 1);
+        for other in ["{}", "[]", r#"{"status":"ok"}"#] {
+            assert!(serde_json::from_str::<Tasks>(other).is_err(), "{other} is no list of tasks");
+        }
     }
 
     #[test]

@@ -254,6 +254,51 @@ async fn what_had_no_whole_answer_is_looked_up_before_it_is_sent_again() {
 }
 
 #[tokio::test]
+async fn a_look_up_that_is_not_answered_whole_proves_nothing() {
+    let html = "<html>not found</html>";
+    for (path, status, body) in [
+        ("_tasks", 200, html),
+        ("_tasks", 200, r#"{"status":"ok"}"#),
+        ("_tasks", 200, r#"{"node_failures":[{"type":"failed_node_exception"}],"nodes":{"n":{"name":"n"}}}"#),
+        ("_tasks", 503, html),
+        ("_settings", 200, html),
+        ("_settings", 404, html),
+        ("_refresh", 200, html),
+        ("_refresh", 200, r#"{"_shards":{"failed":1}}"#),
+        ("_refresh", 404, html),
+        ("_refresh", 503, html),
+        ("_search", 200, html),
+        ("_search", 200, r#"{"timed_out":false,"_shards":{"failed":1},"hits":{"hits":[]}}"#),
+        ("_search", 200, r#"{"timed_out":true,"_shards":{"failed":0},"hits":{"hits":[]}}"#),
+        ("_search", 404, html),
+        ("_search", 503, html),
+    ] {
+        let bench = Bench::new().await;
+        bench.fake.script(&[Act::Apply, Act::Rollover, Act::Close]);
+        bench.fake.deny(path, status, body);
+        let (sender, _stop, stage) = bench.start();
+        sender.send(batch(0, 4)).await.expect("stage");
+        drop(sender);
+        bench.until(|bench| bench.fake.seen(path).len() >= 3).await;
+        assert_eq!(bench.fake.seen("_bulk").len(), 1, "{path} {status} {body}");
+        bench.fake.relent();
+        tokio::time::timeout(Duration::from_secs(60), stage).await.expect("the stage ends").expect("no panic");
+        bench.ended(0, 4, 0);
+    }
+}
+
+#[tokio::test]
+async fn what_lands_behind_a_rollover_where_there_was_no_index_before_is_looked_up_once_more() {
+    let mut bench = Bench::new().await;
+    bench.cfg.request_timeout = config::Span::millis(300);
+    bench.fake.script(&[Act::Close]);
+    bench.fake.script(&[Act::Apply, Act::Rollover, Act::Apply, Act::Answer]);
+    bench.index([batch(0, 2)]).await;
+    bench.ended(2, 0, 0);
+    assert_eq!(bench.fake.homes(id(1).as_str()), [format!(".ds-{STREAM}-2026.01.01-000001")]);
+}
+
+#[tokio::test]
 async fn a_request_that_was_given_up_is_waited_for() {
     let mut bench = Bench::new().await;
     bench.cfg.request_timeout = config::Span::millis(400);

@@ -117,7 +117,7 @@ pub async fn apply(client: &Client, config: &Config, dry_run: bool) -> Result<Ve
 async fn put(client: &Client, path: String, wanted: Value, dry_run: bool) -> Result<Change, SetupError> {
     let (status, answer) = client.json(Method::Get, &path, &[], None, DEADLINE).await?;
     let present = match status {
-        200 => Some(templates::stored(&path, &answer)),
+        200 if answer.is_object() => Some(templates::stored(&path, &answer)),
         404 => None,
         _ => return Err(refused("GET", path, status, &answer)),
     };
@@ -128,7 +128,8 @@ async fn put(client: &Client, path: String, wanted: Value, dry_run: bool) -> Res
         return Ok(change);
     }
     let (status, answer) = client.json(Method::Put, &change.path, &[], Some(&wanted), DEADLINE).await?;
-    if status >= 300 {
+    // What stands before a cluster may answer 200 too.
+    if status >= 300 || answer["acknowledged"] != true {
         return Err(refused("PUT", change.path, status, &answer));
     }
     Ok(change)
@@ -174,24 +175,55 @@ fn compare(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) 
 pub async fn targets_are_empty(client: &Client, destinations: &[Destination]) -> Result<bool, SetupError> {
     for destination in destinations {
         let path = format!("{}/_search", destination.target);
-        let query = [("size", "0"), ("terminate_after", "1"), ("filter_path", "hits.total,error")];
+        let query = [
+            ("size", "0"),
+            ("terminate_after", "1"),
+            ("allow_partial_search_results", "false"),
+            ("filter_path", "hits.total,timed_out,_shards.failed"),
+        ];
         let body = json!({"track_total_hits": true});
         let (status, answer) = client.json(Method::Post, &path, &query, Some(&body), DEADLINE).await?;
-        match status {
-            200 if answer["hits"]["total"]["value"].as_u64() == Some(0) => {}
-            // A pattern that matches no index is answered without hits.
-            200 if answer["hits"].is_null() => {}
-            200 => return Ok(false),
-            404 => {}
+        match (status, documents(&answer)) {
+            (200, Some(said)) => {
+                if said > 0 {
+                    return Ok(false);
+                }
+            }
+            (404, _) if answer["error"]["type"] == "index_not_found_exception" => {}
             _ => return Err(refused("POST", path, status, &answer)),
         }
     }
     Ok(true)
 }
 
+/// How many documents all shards found; `None` if not all of them answered, or if it is no answer to a search.
+fn documents(answer: &Value) -> Option<u64> {
+    let whole = answer["_shards"]["failed"] == 0 && answer["timed_out"] == false;
+    // A pattern that matches no index is answered without a total.
+    let total = if answer["hits"].is_null() { Some(0) } else { answer["hits"]["total"]["value"].as_u64() };
+    total.filter(|_| whole)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_whole_answer_to_a_search_says_that_nothing_is_there() {
+        let said = |answer: Value| documents(&answer);
+        let whole = json!({"timed_out": false, "_shards": {"failed": 0}, "hits": {"total": {"value": 7}}});
+        assert_eq!(said(whole), Some(7));
+        assert_eq!(said(json!({"timed_out": false, "_shards": {"failed": 0}})), Some(0));
+        for other in [
+            json!({"timed_out": false, "_shards": {"failed": 1}, "hits": {"total": {"value": 0}}}),
+            json!({"timed_out": true, "_shards": {"failed": 0}, "hits": {"total": {"value": 0}}}),
+            json!({"status": "ok"}),
+            json!("<html>welcome</html>"),
+            json!(null),
+        ] {
+            assert_eq!(said(other.clone()), None, "{other}");
+        }
+    }
 
     #[test]
     fn abilities_follow_the_version() {
