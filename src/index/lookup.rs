@@ -379,7 +379,8 @@ mod tests {
     #[test]
     fn tasks_are_known_by_their_opaque_id() {
         let tasks = |body: &str| serde_json::from_str::<Tasks>(body).expect(body);
-        let body = r#"{"nodes":{"n":{"name":"a","tasks":{"n:1":{"headers":{"X-Opaque-Id":"a"}},"n:2":{}}},"m":{"name":"b"}}}"#;
+        let body =
+            r#"{"nodes":{"n":{"name":"a","tasks":{"n:1":{"headers":{"X-Opaque-Id":"a"}},"n:2":{}}},"m":{"name":"b"}}}"#;
         assert_eq!(tasks(body).opaque_ids().collect::<Vec<_>>(), ["a"]);
         assert_eq!(tasks(r#"{"node_failures":[{"type":"x"}],"nodes":{}}"#).node_failures.len(), 1);
         for other in ["{}", "[]", r#"{"status":"ok"}"#] {
