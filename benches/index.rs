@@ -109,7 +109,7 @@ fn batch() -> Batch {
         lines,
         skipped: 0,
         doubtful: false,
-        read_at: Instant::now(),
+        read_at: tokio::time::Instant::now(),
     };
     let body = Bytes::from(body);
     Batch { target: "logs-bench-default".into(), pipeline: None, body, items, runs: vec![run], share: None }

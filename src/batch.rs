@@ -5,7 +5,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::budget::Share;
 use crate::record::{Batch, Destination, FileId, Item, LineId, Position, Run, Span};

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::simulated::{Bug, put_back};
+
 /// Which file a line came from: eight bytes minted once from host id, inode, birth time and first line.
 ///
 /// It is never derived from a path or a device number, so it survives renames and remounts.
@@ -112,7 +114,7 @@ impl LineId {
     #[must_use]
     pub fn new(file: FileId, offset: u64, bytes: &[u8]) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "the id takes 4 bytes of the hash")]
-        let hash = xxhash_rust::xxh3::xxh3_64(bytes) as u32;
+        let hash = if put_back(Bug::NoLineHash) { 0 } else { xxhash_rust::xxh3::xxh3_64(bytes) as u32 };
         let mut raw = [0_u8; 18];
         raw[..8].copy_from_slice(&file.0);
         raw[8..14].copy_from_slice(&offset.to_be_bytes()[2..]);
@@ -448,7 +450,7 @@ pub struct Run {
     /// Whether some of these lines may be in Elasticsearch already, so that their ids are looked up before they are sent.
     pub doubtful: bool,
     /// When its first line was read.
-    pub read_at: std::time::Instant,
+    pub read_at: tokio::time::Instant,
 }
 
 /// Where a batch goes: batches hold documents of one destination.

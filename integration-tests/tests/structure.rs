@@ -12,20 +12,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What flows, and what all share: these know nobody but each other.
     ("budget", &[]),
     ("config", &[]),
+    ("filesystem", &[]),
     ("json", &[]),
     ("keep", &[]),
-    ("record", &["budget"]),
+    ("simulated", &[]),
+    ("record", &["budget", "simulated"]),
     ("telemetry", &["config", "record"]),
     ("client", &["config"]),
     // Stages.
-    ("discover", &["config", "record"]),
-    ("read", &["config", "record"]),
+    ("discover", &["config", "filesystem", "record"]),
+    ("read", &["config", "filesystem", "record", "simulated"]),
     ("parse", &["config", "json", "keep", "record"]),
     ("enrich", &["config", "json", "keep", "record"]),
     ("encode", &["config", "json", "keep", "record"]),
     ("batch", &["budget", "config", "record"]),
-    ("index", &["client", "config", "record"]),
-    ("checkpoint", &["config", "record"]),
+    ("index", &["client", "config", "record", "simulated"]),
+    ("checkpoint", &["config", "record", "simulated"]),
     ("setup", &["client", "config", "record"]),
 ];
 

@@ -115,7 +115,7 @@ impl State {
         wanted.iter().all(|(id, end)| self.ledger.is_reserved(*id, *end))
     }
 
-    fn take(&mut self) -> Taken {
+    pub fn take(&mut self) -> Taken {
         self.hurry = false;
         let mut changes = self.ledger.take_changes();
         changes.origin_trusted = std::mem::take(&mut self.trust_origin);
@@ -124,8 +124,8 @@ impl State {
 }
 
 /// What one commit is to bring to disk.
-struct Taken {
-    changes: Changes,
+pub(super) struct Taken {
+    pub changes: Changes,
     flushes: u64,
 }
 
@@ -184,20 +184,26 @@ impl Shared {
                 self.done(&taken);
                 continue;
             }
-            match disk.commit(&taken.changes) {
-                Ok(()) => {
-                    self.done(&taken);
-                    if failed > 0 {
-                        self.report(Trouble::Recovered { attempts: failed });
-                        failed = 0;
-                    }
+            let result = disk.commit(&taken.changes);
+            self.finish(&taken, result, &mut failed);
+        }
+    }
+
+    /// Takes in what became of a commit; `failed` counts the attempts since the last that succeeded.
+    pub fn finish(&self, taken: &Taken, result: Result<(), StoreError>, failed: &mut u64) {
+        match result {
+            Ok(()) => {
+                self.done(taken);
+                if *failed > 0 {
+                    self.report(Trouble::Recovered { attempts: *failed });
+                    *failed = 0;
                 }
-                Err(error) => {
-                    self.failed(&taken);
-                    failed += 1;
-                    if failed % REPORT_EVERY == 1 {
-                        self.report(Trouble::CannotCommit { error, attempts: failed });
-                    }
+            }
+            Err(error) => {
+                self.failed(taken);
+                *failed += 1;
+                if *failed % REPORT_EVERY == 1 {
+                    self.report(Trouble::CannotCommit { error, attempts: *failed });
                 }
             }
         }

@@ -78,18 +78,30 @@ impl Checkpoints {
         timing: Timing,
         on_trouble: impl Fn(Trouble) + Send + Sync + 'static,
     ) -> Self {
+        let mut this = Self::new(meta, rows, reserve_ahead, on_trouble);
+        let for_thread = this.shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .spawn(move || for_thread.run(disk, timing))
+            .expect("a thread can be started");
+        this.thread = Some(thread);
+        this
+    }
+
+    /// Without the thread that commits.
+    fn new(
+        meta: Meta,
+        rows: Vec<FileRow>,
+        reserve_ahead: u64,
+        on_trouble: impl Fn(Trouble) + Send + Sync + 'static,
+    ) -> Self {
         let mut ledger = Ledger::default();
         for row in rows {
             ledger.restore(row).expect("the store has each file once: it is the primary key");
         }
         let state = State::new(ledger, meta.doubtful_origin);
         let shared = Arc::new(Shared::new(Mutex::new(state), Box::new(on_trouble)));
-        let for_thread = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("checkpoint".to_owned())
-            .spawn(move || for_thread.run(disk, timing))
-            .expect("a thread can be started");
-        Self { shared, reserve_ahead, meta, thread: Some(thread) }
+        Self { shared, reserve_ahead, meta, thread: None }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use crate::record::{FileId, Outcomes, Position, Run, Span};
 

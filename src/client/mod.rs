@@ -6,8 +6,10 @@
 //! Elasticsearch 7 are targets too. System proxies are not used: an address in the configuration is the address.
 
 use std::error::Error as _;
+use std::fmt::Debug;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -150,6 +152,48 @@ pub struct Info {
     pub distribution: Option<String>,
 }
 
+/// Whoever answers requests: the nodes behind a [`Client`], or a model of them.
+pub trait Cluster: Send + Sync + Debug {
+    /// Sends `request` once. Dropping the future gives it up; what was sent may be applied all the same.
+    fn send<'a>(&'a self, request: Request<'a>) -> Answer<'a>;
+
+    /// Whether all of it is on this machine, where compression costs more than it saves.
+    fn is_loopback(&self) -> bool;
+}
+
+/// A request on its way.
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Reply, SendError>> + Send + 'a>>;
+
+impl Cluster for Client {
+    fn send<'a>(&'a self, request: Request<'a>) -> Answer<'a> {
+        Box::pin(Self::send(self, request))
+    }
+
+    fn is_loopback(&self) -> bool {
+        Self::is_loopback(self)
+    }
+}
+
+impl dyn Cluster + '_ {
+    /// Sends a small request whose answer is JSON: its status and its value; where it is none, its beginning as text.
+    pub async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&serde_json::Value>,
+        deadline: Duration,
+    ) -> Result<(u16, serde_json::Value), SendError> {
+        let body = body.map(|value| Bytes::from(value.to_string()));
+        let reply = self.send(Request { query, body, ..Request::new(method, path, deadline) }).await?;
+        let value = serde_json::from_slice(&reply.body).unwrap_or_else(|_| {
+            let text = String::from_utf8_lossy(&reply.body[..reply.body.len().min(MAX_WORDS)]);
+            serde_json::Value::String(text.split_whitespace().collect::<Vec<_>>().join(" "))
+        });
+        Ok((reply.status, value))
+    }
+}
+
 /// Connections to the nodes of one cluster.
 #[derive(Debug)]
 pub struct Client {
@@ -224,13 +268,7 @@ impl Client {
         body: Option<&serde_json::Value>,
         deadline: Duration,
     ) -> Result<(u16, serde_json::Value), SendError> {
-        let body = body.map(|value| Bytes::from(value.to_string()));
-        let reply = self.send(Request { query, body, ..Request::new(method, path, deadline) }).await?;
-        let value = serde_json::from_slice(&reply.body).unwrap_or_else(|_| {
-            let text = String::from_utf8_lossy(&reply.body[..reply.body.len().min(MAX_WORDS)]);
-            serde_json::Value::String(text.split_whitespace().collect::<Vec<_>>().join(" "))
-        });
-        Ok((reply.status, value))
+        (self as &dyn Cluster).json(method, path, query, body, deadline).await
     }
 
     /// What the cluster says of itself: nothing where `GET /` is refused or missing. What is no cluster's answer, or one

@@ -8,6 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use crate::filesystem::{FileSystem, Kind, Os, Stat};
+
 /// The globs of one source, compiled.
 #[derive(Clone, Debug)]
 pub struct Globs {
@@ -37,7 +39,7 @@ pub struct GlobError {
 #[derive(Debug, Default)]
 pub struct Listing {
     /// Regular files that match, each once.
-    pub files: BTreeMap<PathBuf, std::fs::Metadata>,
+    pub files: BTreeMap<PathBuf, Stat>,
     /// Directories that were listed whole: a file of theirs that is not in `files` is not there.
     pub directories: BTreeSet<PathBuf>,
     /// Directories and files that could not be looked at.
@@ -103,77 +105,105 @@ impl Globs {
     /// Lists all files that match now.
     #[must_use]
     pub fn list(&self) -> Listing {
-        let mut listing = Listing::default();
-        for pattern in &self.patterns {
-            self.walk(PathBuf::new(), pattern, &mut listing);
-        }
-        listing
+        self.list_in(&Os)
     }
 
-    fn walk(&self, at: PathBuf, parts: &[Part], listing: &mut Listing) {
+    /// The same in another file system than this machine's.
+    #[must_use]
+    pub fn list_in(&self, files: &dyn FileSystem) -> Listing {
+        let mut walk = Walk { globs: self, files, listing: Listing::default() };
+        for pattern in &self.patterns {
+            walk.walk(PathBuf::new(), pattern);
+        }
+        walk.listing
+    }
+}
+
+/// One listing in the making.
+struct Walk<'a> {
+    globs: &'a Globs,
+    files: &'a dyn FileSystem,
+    listing: Listing,
+}
+
+impl Walk<'_> {
+    fn walk(&mut self, at: PathBuf, parts: &[Part]) {
         let Some((part, rest)) = parts.split_first() else {
-            self.found(at, listing);
+            self.found(at);
             return;
         };
         match part {
             Part::Literal(name) => {
                 let next = at.join(name);
                 if rest.is_empty() {
-                    self.literal_file(next, listing);
+                    self.literal_file(next);
                 } else {
-                    self.walk(next, rest, listing);
+                    self.walk(next, rest);
                 }
             }
             Part::Wild(glob) => {
-                for name in entries(&at, listing) {
+                for name in self.entries(&at) {
                     if glob.is_match(Path::new(&name)) && visible(glob, &name) {
-                        self.walk_into(at.join(&name), rest, listing);
+                        self.walk_into(at.join(&name), rest);
                     }
                 }
             }
             Part::Deep => {
-                self.walk(at.clone(), rest, listing);
-                for name in entries(&at, listing) {
+                self.walk(at.clone(), rest);
+                for name in self.entries(&at) {
                     let next = at.join(&name);
                     // Links to directories are not followed under `**`: they could lead in circles.
-                    let is_directory = next.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+                    let is_directory = self.files.link_stat(&next).is_ok_and(|stat| stat.kind == Kind::Directory);
                     if is_directory && !name.as_bytes().starts_with(b".") {
-                        self.walk(next, parts, listing);
+                        self.walk(next, parts);
                     }
                 }
             }
         }
     }
 
-    fn walk_into(&self, next: PathBuf, rest: &[Part], listing: &mut Listing) {
+    fn walk_into(&mut self, next: PathBuf, rest: &[Part]) {
         if rest.is_empty() {
-            self.found(next, listing);
-        } else if next.is_dir() {
-            self.walk(next, rest, listing);
+            self.found(next);
+        } else if self.files.is_dir(&next) {
+            self.walk(next, rest);
         }
     }
 
     /// A file named without a wildcard: its directory need not be readable, only searchable.
-    fn literal_file(&self, path: PathBuf, listing: &mut Listing) {
+    fn literal_file(&mut self, path: PathBuf) {
         if let Some(parent) = path.parent()
-            && parent.is_dir()
+            && self.files.is_dir(parent)
         {
-            listing.directories.insert(parent.to_owned());
+            self.listing.directories.insert(parent.to_owned());
         }
-        self.found(path, listing);
+        self.found(path);
     }
 
-    fn found(&self, path: PathBuf, listing: &mut Listing) {
-        if self.is_excluded(&path) {
+    fn found(&mut self, path: PathBuf) {
+        if self.globs.is_excluded(&path) {
             return;
         }
-        match std::fs::metadata(&path) {
-            Ok(meta) if meta.is_file() => {
-                listing.files.insert(path, meta);
+        match self.files.stat(&path) {
+            Ok(stat) if stat.is_file() => {
+                self.listing.files.insert(path, stat);
             }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => listing.faults.push((path, error)),
+            Err(error) => self.listing.faults.push((path, error)),
+        }
+    }
+
+    fn entries(&mut self, directory: &Path) -> Vec<std::ffi::OsString> {
+        match self.files.list(directory) {
+            Ok(entries) => {
+                self.listing.directories.insert(directory.to_owned());
+                entries.into_iter().map(|entry| entry.name).collect()
+            }
+            Err(error) => {
+                self.listing.faults.push((directory.to_owned(), error));
+                Vec::new()
+            }
         }
     }
 }
@@ -181,20 +211,6 @@ impl Globs {
 /// `*` does not match a name that starts with a dot: writers put unfinished files there.
 fn visible(glob: &GlobMatcher, name: &OsStr) -> bool {
     !name.as_bytes().starts_with(b".") || glob.glob().glob().starts_with('.')
-}
-
-fn entries(directory: &Path, listing: &mut Listing) -> Vec<std::ffi::OsString> {
-    let read = std::fs::read_dir(directory).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
-    match read {
-        Ok(names) => {
-            listing.directories.insert(directory.to_owned());
-            names
-        }
-        Err(error) => {
-            listing.faults.push((directory.to_owned(), error));
-            Vec::new()
-        }
-    }
 }
 
 fn matches_parts(pattern: &[Part], path: &[&OsStr]) -> bool {

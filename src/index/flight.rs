@@ -18,6 +18,7 @@ use super::verdict::{self, Verdict, Whole};
 use super::{Shared, bulk_path};
 use crate::client::{Kind, Method, Reply, Request, SendError};
 use crate::record::{Batch, Item, LineId};
+use crate::simulated::{Bug, put_back};
 
 /// A look-up is given at least this: one that never succeeds would stop the batch for ever.
 const LEAST_LOOKUP_TIME: Duration = Duration::from_secs(10);
@@ -253,7 +254,7 @@ impl Flight {
     fn doubt(&mut self, start: usize, end: usize, name: String, cause: Cause, words: String) -> Again {
         self.permit.observe(Signal::Lost);
         // Where a document names its index, the same create again is answered 409: nothing to look up.
-        if !lookup::is_pattern(&self.batch.target) {
+        if !lookup::is_pattern(&self.batch.target) && !put_back(Bug::NoLookup) {
             self.fates[start..end].fill(Fate::Doubtful);
             self.given_up.push(name);
         }
@@ -377,7 +378,7 @@ impl Flight {
     async fn find(&mut self, items: &[usize], before: bool) -> Result<Vec<bool>, LookupError> {
         let shared = Arc::clone(&self.shared);
         let deadline = shared.cfg.request_timeout.0.max(LEAST_LOOKUP_TIME);
-        let lookup = Lookup::new(&shared.deps.client, &self.batch.target, deadline);
+        let lookup = Lookup::new(&*shared.deps.client, &self.batch.target, deadline);
         let of_before = |id: &str| before && id.starts_with(&shared.installation) && !id.starts_with(&shared.process);
         if before || !self.given_up.is_empty() {
             lookup.quiet(|id| of_before(id) || self.given_up.iter().any(|name| name == id)).await?;
@@ -424,12 +425,8 @@ impl Flight {
             refused.iter().map(|(item, status, failure)| letter(&self.batch, *item, *status, failure, &time)).collect();
         let letters = Arc::new(letters);
         loop {
-            let (store, kept) = (Arc::clone(&self.shared.deps.dead_letters), Arc::clone(&letters));
-            let error = match tokio::task::spawn_blocking(move || store.append(&kept)).await {
-                Ok(Ok(())) => break,
-                Ok(Err(error)) => error,
-                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-            };
+            let store = Arc::clone(&self.shared.deps.dead_letters);
+            let Err(error) = store.keep(Arc::clone(&letters)).await else { break };
             let cause = if matches!(error, AppendError::Full { .. }) { "dead_letters_full" } else { "dead_letters_io" };
             self.shared.hold(&self.batch.target, cause, &error.to_string(), false);
             self.pause(&Again::new(Cause::Held, error.to_string())).await;

@@ -6,13 +6,13 @@
 //! lands in the noted index is answered 409 there, and what lands in another one is looked up once more.
 //! A target that is not there yet holds nothing. Of two copies the one in the younger index is deleted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::client::{Client, Kind, Method, Reply, Request, SendError};
+use crate::client::{Cluster, Kind, Method, Reply, Request, SendError};
 use crate::record::LineId;
 
 use super::reply;
@@ -45,7 +45,7 @@ pub enum LookupError {
 /// Looks up ids in one target.
 #[derive(Debug)]
 pub struct Lookup<'a> {
-    client: &'a Client,
+    client: &'a dyn Cluster,
     expression: String,
     deadline: Duration,
 }
@@ -53,7 +53,7 @@ pub struct Lookup<'a> {
 impl<'a> Lookup<'a> {
     /// For the data stream, index or pattern `target`; each request is given `deadline`.
     #[must_use]
-    pub fn new(client: &'a Client, target: &str, deadline: Duration) -> Self {
+    pub fn new(client: &'a dyn Cluster, target: &str, deadline: Duration) -> Self {
         Self { client, expression: expression(target), deadline }
     }
 
@@ -100,11 +100,11 @@ impl<'a> Lookup<'a> {
     }
 
     /// The indices that hold each of `ids`, oldest first; an id that is nowhere is left out.
-    pub async fn find(&self, ids: &[LineId]) -> Result<HashMap<LineId, Vec<String>>, LookupError> {
+    pub async fn find(&self, ids: &[LineId]) -> Result<BTreeMap<LineId, Vec<String>>, LookupError> {
         if !self.refresh().await? {
-            return Ok(HashMap::new());
+            return Ok(BTreeMap::new());
         }
-        let mut places: HashMap<LineId, Vec<String>> = HashMap::new();
+        let mut places: BTreeMap<LineId, Vec<String>> = BTreeMap::new();
         let mut parts: Vec<&[LineId]> = ids.chunks(IDS).collect();
         while let Some(part) = parts.pop() {
             let hits = self.search(part).await?;
@@ -128,7 +128,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// Deletes every copy but the oldest; returns how many that were.
-    pub async fn delete_younger(&self, places: &HashMap<LineId, Vec<String>>) -> Result<usize, LookupError> {
+    pub async fn delete_younger(&self, places: &BTreeMap<LineId, Vec<String>>) -> Result<usize, LookupError> {
         let mut body = String::new();
         let mut count = 0;
         for (id, indices) in places {

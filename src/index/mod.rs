@@ -14,10 +14,10 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Client;
+use crate::client::Cluster;
 use crate::config::{self, Compression};
 use crate::record::{Batch, Outcomes, Progress, Run};
-use dead_letter::DeadLetters;
+use dead_letter::Letters;
 use events::Events;
 use flight::Flight;
 use holds::Holds;
@@ -46,11 +46,11 @@ pub struct Indexer {
 /// What the stage works with.
 pub struct Deps {
     /// Where documents go.
-    pub client: Arc<Client>,
+    pub client: Arc<dyn Cluster>,
     /// Who is asked before a line is sent, and told when it is settled.
     pub progress: Arc<dyn Progress>,
     /// Where refused documents go.
-    pub dead_letters: Arc<DeadLetters>,
+    pub dead_letters: Arc<dyn Letters>,
     /// Who is told what happens.
     pub events: Arc<dyn Events>,
     /// Names this installation in the cluster's tasks; the same after a restart, so that requests of the process before

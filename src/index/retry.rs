@@ -6,6 +6,7 @@ use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 
 use crate::config;
+use crate::simulated::jitter;
 
 /// Why something is sent again: a closed set, for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,7 +54,7 @@ impl Delays {
         let grow = ExponentialBackoff {
             current_interval: cfg.min_delay.0,
             initial_interval: cfg.min_delay.0,
-            randomization_factor: 0.5,
+            randomization_factor: jitter(),
             multiplier: 2.0,
             max_interval: cfg.max_delay.0,
             max_elapsed_time: None,

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::pin::Pin;
-use std::time::{Duration, Instant as StdInstant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use integration_tests::fake::{Act, Fake, Refusal};
 use rand_like::Dice;
 use tokio::sync::mpsc;
 
+use super::dead_letter::DeadLetters;
 use super::*;
-use crate::client::{Kind, Method, Request};
+use crate::client::{Client, Kind, Method, Request};
 use crate::config::{ByteSize, Login, Retry};
 use crate::record::{FileId, Item, LineId, Span};
 
@@ -167,7 +168,7 @@ fn run(start: u64) -> Run {
         lines: 0,
         skipped: 0,
         doubtful: false,
-        read_at: StdInstant::now(),
+        read_at: Instant::now(),
     }
 }
 

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::queue::Entry;
 use crate::encode::FileFields;
+use crate::filesystem::Stat;
 use crate::parse::Format;
-use crate::read::{Content, Cursor, Stat};
+use crate::read::{Content, Cursor};
 use crate::record::FileId;
 
 /// A file that is followed. It is in the queue, or being read, at most once ([`File::queued`]), so one thread reads it at

@@ -7,13 +7,15 @@ mod finished;
 mod missing;
 mod telling;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Shared;
 use super::files::File;
@@ -21,7 +23,8 @@ use crate::checkpoint::FileRow;
 use crate::config::Mode;
 use crate::discover::watch::{Hint, Watcher};
 use crate::encode::FileFields;
-use crate::read::{Compression, Stat};
+use crate::filesystem::Stat;
+use crate::read::Compression;
 use crate::record::{FileId, Position};
 use crate::telemetry::events::FileRotated;
 use crate::telemetry::{FaultCause, Gauge};
@@ -129,15 +132,16 @@ pub struct Follower {
     shared: Arc<Shared>,
     watcher: Option<Watcher>,
     hints: Option<Receiver<Hint>>,
-    physical: HashMap<(u64, u64), Physical>,
+    // Ordered, so that what is looked at first does not depend on chance.
+    physical: BTreeMap<(u64, u64), Physical>,
     paths: HashMap<PathBuf, (u64, u64)>,
-    identities: HashMap<FileId, Identity>,
+    identities: BTreeMap<FileId, Identity>,
     by_head: HashMap<(u32, u64), Vec<FileId>>,
     finished: BTreeSet<FileId>,
     /// Files without a name that are held open until they are read, with the bytes that are not.
     held: HashMap<FileId, u64>,
     /// Physical files whose state depends on time: see [`Follower::look_at_waiting`].
-    waiting: HashSet<(u64, u64)>,
+    waiting: BTreeSet<(u64, u64)>,
     /// Directories that could be listed last time but are not watched: polled.
     unwatched: BTreeSet<PathBuf>,
     scans: u64,
@@ -168,13 +172,13 @@ impl Follower {
             shared,
             watcher,
             hints,
-            physical: HashMap::new(),
+            physical: BTreeMap::new(),
             paths: HashMap::new(),
-            identities: HashMap::new(),
+            identities: BTreeMap::new(),
             by_head: HashMap::new(),
             finished: BTreeSet::new(),
             held: HashMap::new(),
-            waiting: HashSet::new(),
+            waiting: BTreeSet::new(),
             unwatched: BTreeSet::new(),
             scans: 0,
             next_scan: now,
@@ -200,30 +204,10 @@ impl Follower {
     /// # Errors
     /// A file that two sources claim at the first scan.
     pub fn run(mut self, once: bool) -> Result<usize, Claimed> {
-        self.scan()?;
-        self.shared.watching();
+        self.start()?;
         while !self.shared.is_stopping() {
-            self.wait_for_hints();
-            self.take_reports();
-            let now = Instant::now();
-            let lost = self.watcher.as_ref().is_some_and(Watcher::take_lost);
-            if lost {
-                self.next_scan = now;
-            }
-            if now >= self.next_scan && now >= self.rested {
-                // Later claims are reported by the scan itself; the first source keeps the file.
-                if let Err(claimed) = self.scan() {
-                    self.shared.fault(FaultCause::Scan, "claim", &claimed.path, &claimed);
-                }
-            } else if now >= self.next_poll {
-                self.poll();
-            }
-            self.look_at_waiting();
-            self.settle_finished();
-            if now >= self.next_lag {
-                self.next_lag = now + Duration::from_secs(1);
-                self.measure_lag();
-            }
+            let hints = self.wait_for_hints();
+            self.turn(hints);
             if once && self.is_all_done() {
                 break;
             }
@@ -231,39 +215,76 @@ impl Follower {
         Ok(self.physical.values().filter(|physical| matches!(physical.what, What::Unreadable)).count())
     }
 
-    /// Takes hints as they come, for one tick; returns early so that what they say is acted on at once.
-    fn wait_for_hints(&mut self) {
-        let Some(hints) = self.hints.take() else {
-            self.shared.wait(TICK);
-            return;
-        };
-        let mut changed: HashMap<PathBuf, bool> = HashMap::new();
-        match hints.recv_timeout(TICK) {
-            Ok(hint) => {
-                let mut next = Some(hint);
-                while let Some(hint) = next {
-                    match hint {
-                        Hint::Changed(path) => {
-                            changed.entry(path).or_insert(false);
-                        }
-                        Hint::Completed(path) => {
-                            changed.insert(path, true);
-                        }
-                        Hint::Names(directory) => {
-                            self.next_scan = Instant::now();
-                            if !directory.is_dir()
-                                && let Some(watcher) = &mut self.watcher
-                            {
-                                watcher.forget(&directory);
-                            }
-                        }
-                    }
-                    next = hints.try_recv().ok();
-                }
-                self.hints = Some(hints);
+    /// The first scan.
+    ///
+    /// # Errors
+    /// A file that two sources claim.
+    pub(crate) fn start(&mut self) -> Result<(), Claimed> {
+        self.scan()?;
+        self.shared.watching();
+        Ok(())
+    }
+
+    /// Does what is due, and what `hints` and the pump say.
+    pub(crate) fn turn(&mut self, hints: Vec<Hint>) {
+        self.hear(hints);
+        self.take_reports();
+        let now = Instant::now();
+        let lost = self.watcher.as_ref().is_some_and(Watcher::take_lost);
+        if lost {
+            self.next_scan = now;
+        }
+        if now >= self.next_scan && now >= self.rested {
+            // Later claims are reported by the scan itself; the first source keeps the file.
+            if let Err(claimed) = self.scan() {
+                self.shared.fault(FaultCause::Scan, "claim", &claimed.path, &claimed);
             }
-            Err(RecvTimeoutError::Timeout) => self.hints = Some(hints),
-            Err(RecvTimeoutError::Disconnected) => self.watcher = None,
+        } else if now >= self.next_poll {
+            self.poll();
+        }
+        self.look_at_waiting();
+        self.settle_finished();
+        if now >= self.next_lag {
+            self.next_lag = now + Duration::from_secs(1);
+            self.measure_lag();
+        }
+    }
+
+    /// Waits for hints for one tick; returns early so that what they say is acted on at once.
+    fn wait_for_hints(&mut self) -> Vec<Hint> {
+        let Some(hints) = &self.hints else {
+            self.shared.wait(TICK);
+            return Vec::new();
+        };
+        match hints.recv_timeout(TICK) {
+            Ok(hint) => std::iter::once(hint).chain(hints.try_iter()).collect(),
+            Err(RecvTimeoutError::Timeout) => Vec::new(),
+            Err(RecvTimeoutError::Disconnected) => {
+                (self.watcher, self.hints) = (None, None);
+                Vec::new()
+            }
+        }
+    }
+
+    fn hear(&mut self, hints: Vec<Hint>) {
+        let mut changed: BTreeMap<PathBuf, bool> = BTreeMap::new();
+        for hint in hints {
+            match hint {
+                Hint::Changed(path) => {
+                    changed.entry(path).or_insert(false);
+                }
+                Hint::Completed(path) => {
+                    changed.insert(path, true);
+                }
+                Hint::Names(directory) => {
+                    self.next_scan = Instant::now();
+                    if !self.shared.files.is_dir(&directory)
+                        && let Some(watcher) = &mut self.watcher
+                    {
+                        watcher.forget(&directory);
+                    }
+                }
+            }
         }
         for (path, closed) in changed {
             self.hinted(&path, closed);
@@ -274,8 +295,8 @@ impl Follower {
         let known = self.paths.get(path).and_then(|key| self.physical.get(key)).map(|physical| physical.source);
         let source = known.or_else(|| self.shared.plans.iter().position(|plan| plan.globs.matches(path)));
         let Some(source) = source else { return };
-        match std::fs::metadata(path) {
-            Ok(meta) if meta.is_file() => self.observe(path, Stat::of(&meta), source, closed),
+        match self.shared.files.stat(path) {
+            Ok(stat) if stat.is_file() => self.observe(path, stat, source, closed),
             // Gone again: the scan that the same change asks for tells what became of it.
             _ => self.next_scan = Instant::now(),
         }
@@ -288,9 +309,8 @@ impl Follower {
         let mut directories = BTreeSet::new();
         let mut claimed_twice = None;
         for source in 0..self.shared.plans.len() {
-            let listing = self.shared.plans[source].globs.list();
-            let mut found: Vec<(PathBuf, Stat)> =
-                listing.files.into_iter().map(|(path, meta)| (path, Stat::of(&meta))).collect();
+            let listing = self.shared.plans[source].globs.list_in(&*self.shared.files);
+            let mut found: Vec<(PathBuf, Stat)> = listing.files.into_iter().collect();
             // Oldest first, so that a backlog is met in the order it was written.
             found.sort_by_key(|(_, stat)| stat.mtime_ns);
             for (path, stat) in found {
@@ -343,8 +363,8 @@ impl Follower {
             .map(|physical| (physical.path.clone(), physical.source))
             .collect();
         for (path, source) in known {
-            if let Ok(meta) = std::fs::metadata(&path) {
-                self.observe(&path, Stat::of(&meta), source, false);
+            if let Ok(stat) = self.shared.files.stat(&path) {
+                self.observe(&path, stat, source, false);
             }
         }
     }
@@ -373,7 +393,7 @@ impl Follower {
         let first_path = physical.path.clone();
         if first_path != path {
             // A hard or symbolic link is a second name, which stays without one; a rename is the only one.
-            if std::fs::metadata(&first_path).is_ok_and(|meta| Stat::of(&meta).key() == key) {
+            if self.shared.files.stat(&first_path).is_ok_and(|stat| stat.key() == key) {
                 path = &first_path;
             } else {
                 self.renamed(key, path);

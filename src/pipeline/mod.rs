@@ -19,7 +19,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use files::{File, Slots};
 use follow::Report;
@@ -30,8 +30,8 @@ use crate::batch::{self, Spare};
 use crate::budget::Budget;
 use crate::checkpoint::{Checkpoints, FileRow, Seen};
 use crate::config::{self, Config};
+use crate::filesystem::{FileSystem, Stat};
 use crate::parse::{self, Format};
-use crate::read::Stat;
 use crate::record::{Destination, FileId, Outcomes, Progress, Run};
 use crate::telemetry::events::Fault;
 use crate::telemetry::{FaultCause, Health, Metrics, Stage};
@@ -43,7 +43,7 @@ pub struct Shared {
     /// Name of this host.
     pub host: String,
     /// The sources, compiled; a source is known by its index here.
-    pub plans: Vec<Plan>,
+    pub plans: Arc<[Plan]>,
     /// All destinations, each once.
     pub destinations: Vec<Destination>,
     /// Which destination a source's documents go to.
@@ -62,6 +62,8 @@ pub struct Shared {
     pub spares: Arc<Spares>,
     /// Progress.
     pub checkpoints: Arc<Checkpoints>,
+    /// Where the files are.
+    pub files: Arc<dyn FileSystem>,
     /// Numbers.
     pub metrics: Metrics,
     /// Whether it moves.
@@ -108,13 +110,15 @@ impl Spares {
 #[derive(Debug)]
 pub struct Parts {
     /// The sources, compiled.
-    pub plans: Vec<Plan>,
+    pub plans: Arc<[Plan]>,
     /// Name of this host.
     pub host: String,
     /// Progress.
     pub checkpoints: Arc<Checkpoints>,
     /// Whether the store held no file when it was opened.
     pub first_start: bool,
+    /// Where the files are.
+    pub files: Arc<dyn FileSystem>,
     /// Numbers.
     pub metrics: Metrics,
     /// Whether it moves.
@@ -152,6 +156,7 @@ impl Shared {
             host: parts.host,
             checkpoints: parts.checkpoints,
             first_start: parts.first_start,
+            files: parts.files,
             metrics: parts.metrics,
             health: parts.health,
             reports: Mutex::default(),
@@ -220,8 +225,7 @@ impl Shared {
     /// Now, in ns since 1970.
     #[must_use]
     pub fn wall_clock_ns(&self) -> i64 {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+        self.files.now_ns()
     }
 
     /// Now, in s since 1970.
@@ -402,7 +406,7 @@ mod tests {
             lines: 1,
             skipped: 0,
             doubtful: false,
-            read_at: std::time::Instant::now(),
+            read_at: tokio::time::Instant::now(),
         };
         health.beat(Stage::Read);
         metrics.lines_read(1, 10);

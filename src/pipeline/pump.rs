@@ -4,7 +4,9 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Shared;
 use super::files::File;
@@ -31,7 +33,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// One thread's state: buffers and caches that live as long as it does.
 pub struct Pump {
     shared: Arc<Shared>,
-    batches: tokio::sync::mpsc::Sender<Batch>,
+    /// Takes full batches; waits while too many are on their way.
+    send: Box<dyn FnMut(Batch) + Send>,
+    /// How long to wait for work or memory.
+    patience: Duration,
     reader: Reader,
     document: Document,
     cache: Cache,
@@ -56,10 +61,18 @@ impl Pump {
     /// A thread's state, for `shared`; full batches go to `batches`.
     #[must_use]
     pub fn new(shared: Arc<Shared>, batches: tokio::sync::mpsc::Sender<Batch>) -> Self {
+        // It fails only when the index stage is gone: the process is ending at once, and the checkpoint knows.
+        let send = move |batch| drop(batches.blocking_send(batch));
+        Self::with(shared, PATIENCE, Box::new(send))
+    }
+
+    /// The same for any way to hand on batches, and for any patience.
+    pub(crate) fn with(shared: Arc<Shared>, patience: Duration, send: Box<dyn FnMut(Batch) + Send>) -> Self {
         let chains = shared.plans.iter().map(|plan| Chain::new(&shared.config.enrich, plan.layout.keep())).collect();
         let builders = shared.destinations.iter().map(|_| None).collect();
         Self {
-            batches,
+            send,
+            patience,
             reader: Reader::default(),
             document: Document::default(),
             cache: Cache::default(),
@@ -73,20 +86,27 @@ impl Pump {
 
     /// Works until the queue is closed; what was read by then is sent on.
     pub fn run(mut self) {
-        loop {
-            let wait = self.until_due().unwrap_or(PATIENCE);
-            match self.shared.queue.next(wait) {
-                Next::Ready(file) => {
-                    self.shared.health.beat(Stage::Read);
-                    self.serve(&file);
-                }
-                Next::Nothing if self.builders.iter().all(Option::is_none) => self.shared.health.idle(Stage::Read),
-                Next::Nothing => {}
-                Next::Closed => break,
+        while self.step() {}
+    }
+
+    /// Waits for a file, serves its turn and sends what is due. Returns whether to go on: not once the queue is closed and
+    /// all is sent.
+    pub(crate) fn step(&mut self) -> bool {
+        let wait = self.until_due().map_or(self.patience, |due| due.min(self.patience));
+        match self.shared.queue.next(wait) {
+            Next::Ready(file) => {
+                self.shared.health.beat(Stage::Read);
+                self.serve(&file);
             }
-            self.send_due();
+            Next::Nothing if self.builders.iter().all(Option::is_none) => self.shared.health.idle(Stage::Read),
+            Next::Nothing => {}
+            Next::Closed => {
+                self.send_all();
+                return false;
+            }
         }
-        self.send_all();
+        self.send_due();
+        true
     }
 
     /// One turn of one file, and its way back into the queue.
@@ -122,7 +142,7 @@ impl Pump {
         let bytes = self.shared.limits.share();
         let share = self.shared.budget.take(bytes, Duration::ZERO).or_else(|| {
             self.send_all();
-            self.shared.budget.take(bytes, PATIENCE)
+            self.shared.budget.take(bytes, self.patience)
         });
         let Some(share) = share else { return false };
         let to = self.shared.destinations[destination].clone();
@@ -137,7 +157,7 @@ impl Pump {
             return Turn::Done;
         }
         if state.open.is_none() {
-            match Content::open(&state.path) {
+            match Content::open_in(&*shared.files, &state.path) {
                 Ok((content, stat)) if stat.key() == state.key => state.open = Some(shared.slots.hold(content)),
                 Ok(_) => {
                     shared.report(Report::Moved(file.id));
@@ -284,7 +304,6 @@ impl Pump {
 
     fn send(&mut self, destination: usize) {
         let Some(batch) = self.builders[destination].take().and_then(Builder::finish) else { return };
-        // It fails only when the index stage is gone: the process is ending at once, and the checkpoint knows.
-        let _ = self.batches.blocking_send(batch);
+        (self.send)(batch);
     }
 }

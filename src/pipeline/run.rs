@@ -16,6 +16,7 @@ use super::{Counted, Parts, Shared};
 use crate::checkpoint::{Checkpoints, StoreError, Trouble};
 use crate::client::{Client, ClientError};
 use crate::config::{AuthError, Config};
+use crate::filesystem::Os;
 use crate::index::dead_letter::DeadLetters;
 use crate::index::{Deps, Indexer};
 use crate::record::Batch;
@@ -164,10 +165,11 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
 
     let first_start = rows.is_empty();
     let parts = Parts {
-        plans,
+        plans: plans.into(),
         host,
         checkpoints: Arc::clone(&checkpoints),
         first_start,
+        files: Arc::new(Os),
         metrics: metrics.clone(),
         health: health.clone(),
     };
@@ -314,7 +316,7 @@ async fn prepare(
     let mut delay = min;
     loop {
         let attempt = async {
-            if trusted.is_some() && setup::targets_are_empty(&client, &shared.destinations).await? {
+            if trusted.is_some() && setup::targets_are_empty(&*client, &shared.destinations).await? {
                 shared.checkpoints.trust_origin();
             }
             if shared.config.elasticsearch.setup {

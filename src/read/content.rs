@@ -1,10 +1,11 @@
 //! One open file as a sequence of (decompressed) bytes that can be read at an offset.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::Arc;
 
+use crate::filesystem::{FileSystem, OpenFile, Os, Stat};
 use crate::record::{TAIL_BYTES, tail_hash};
 
 /// Largest window that a Zstandard frame may ask for, as a power of two: 16 MiB a file being read, enough for all levels
@@ -42,49 +43,6 @@ impl Compression {
     }
 }
 
-/// What the file system says of a file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Stat {
-    /// Device number: good within one mount only.
-    pub device: u64,
-    /// Inode number.
-    pub inode: u64,
-    /// Bytes on disk.
-    pub size: u64,
-    /// Last change of the content, in ns since 1970.
-    pub mtime_ns: i64,
-    /// Birth, in ns since 1970; 0 where the file system does not say.
-    pub birth_ns: i64,
-    /// Names that the file has; 0 once it is deleted and only held open.
-    pub links: u64,
-}
-
-impl Stat {
-    /// From what the standard library returns.
-    #[must_use]
-    pub fn of(meta: &Metadata) -> Self {
-        let birth_ns = meta
-            .created()
-            .ok()
-            .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
-            .map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(0));
-        Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.len(),
-            mtime_ns: meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec()),
-            birth_ns,
-            links: meta.nlink(),
-        }
-    }
-
-    /// What tells physical files apart while they are mounted.
-    #[must_use]
-    pub fn key(&self) -> (u64, u64) {
-        (self.device, self.inode)
-    }
-}
-
 /// The first line of a file (at most 1 KiB of it): what identities are told apart by.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct Head {
@@ -94,7 +52,7 @@ pub struct Head {
 
 /// An open file.
 pub struct Content {
-    file: File,
+    file: Arc<dyn OpenFile>,
     packed: Option<Packed>,
 }
 
@@ -119,12 +77,19 @@ impl Content {
     /// # Errors
     /// What the system says; also for what is no regular file.
     pub fn open(path: &Path) -> io::Result<(Self, Stat)> {
-        let file = File::open(path)?;
-        let meta = file.metadata()?;
-        if !meta.is_file() {
+        Self::open_in(&Os, path)
+    }
+
+    /// The same in another file system than this machine's.
+    ///
+    /// # Errors
+    /// As [`Content::open`].
+    pub fn open_in(files: &dyn FileSystem, path: &Path) -> io::Result<(Self, Stat)> {
+        let file = files.open(path)?;
+        let stat = file.stat()?;
+        if !stat.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        let stat = Stat::of(&meta);
         let named = Compression::of(path);
         let mut content = Self { file, packed: None };
         if named != Compression::None {
@@ -140,7 +105,7 @@ impl Content {
     /// An open file without a name, read as it is.
     #[must_use]
     pub fn of(file: File) -> Self {
-        Self { file, packed: None }
+        Self { file: Arc::new(file), packed: None }
     }
 
     /// Whether offsets count decompressed bytes.
@@ -154,7 +119,7 @@ impl Content {
     /// # Errors
     /// What the system says.
     pub fn stat(&self) -> io::Result<Stat> {
-        Ok(Stat::of(&self.file.metadata()?))
+        self.file.stat()
     }
 
     /// Fills `buf` from `offset`; less than full only at the end of what is there.
@@ -224,7 +189,7 @@ impl Content {
     /// As [`Content::read_at`].
     pub fn length(&mut self) -> io::Result<u64> {
         match &mut self.packed {
-            None => Ok(self.file.metadata()?.len()),
+            None => Ok(self.file.stat()?.size),
             Some(packed) => {
                 let mut buf = vec![0_u8; 64 << 10];
                 while !packed.ended {
@@ -238,8 +203,8 @@ impl Content {
 }
 
 impl Packed {
-    fn open(file: &File, kind: Compression) -> io::Result<Self> {
-        let input = BufReader::with_capacity(64 << 10, At { file: file.try_clone()?, offset: 0 });
+    fn open(file: &Arc<dyn OpenFile>, kind: Compression) -> io::Result<Self> {
+        let input = BufReader::with_capacity(64 << 10, At { file: Arc::clone(file), offset: 0 });
         let decoder: Box<dyn Read + Send> = match kind {
             Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
             Compression::Zstd => {
@@ -309,7 +274,7 @@ impl Packed {
 
 /// A reader with an offset of its own, so that decoders of one open file do not share a position.
 struct At {
-    file: File,
+    file: Arc<dyn OpenFile>,
     offset: u64,
 }
 

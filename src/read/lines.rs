@@ -6,6 +6,7 @@ use memchr::{memchr, memchr_iter, memrchr};
 
 use super::content::Content;
 use crate::record::{Position, RawLine, TAIL_BYTES, tail_hash};
+use crate::simulated::{Bug, put_back};
 
 /// How much is read at once.
 const BLOCK_BYTES: usize = 256 << 10;
@@ -97,7 +98,8 @@ impl Reader {
         let (read, whole_lines) = loop {
             self.buf.resize(self.buf.len().max(want), 0);
             let read = content.read_at(start - back as u64, &mut self.buf[..want])?;
-            if read < back || tail_hash(&self.buf[..back]) != cursor.position.tail_hash {
+            let unchanged = tail_hash(&self.buf[..back.min(read)]) == cursor.position.tail_hash;
+            if read < back || !(unchanged || put_back(Bug::NoRehash)) {
                 return Ok(Step::Replaced);
             }
             if let Some(last) = memrchr(b'\n', &self.buf[back..read]) {

@@ -7,5 +7,6 @@
 mod content;
 mod lines;
 
-pub use content::{Compression, Content, Head, Stat};
+pub use crate::filesystem::Stat;
+pub use content::{Compression, Content, Head};
 pub use lines::{Cursor, Limits, Reader, Step};

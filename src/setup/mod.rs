@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::client::{Client, Method, SendError};
+use crate::client::{Client, Cluster, Method, SendError};
 use crate::config::{Config, Target};
 use crate::record::Destination;
 
@@ -172,7 +172,7 @@ fn compare(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) 
 ///
 /// # Errors
 /// Where the cluster cannot be reached or refuses to be searched.
-pub async fn targets_are_empty(client: &Client, destinations: &[Destination]) -> Result<bool, SetupError> {
+pub async fn targets_are_empty(client: &dyn Cluster, destinations: &[Destination]) -> Result<bool, SetupError> {
     for destination in destinations {
         let path = format!("{}/_search", destination.target);
         let query = [

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::record::{Outcomes, Position, Span};
+use crate::simulated::{Bug, put_back};
 
 use super::super::row::FileRow;
 use super::{MAX_OFFSET, Totals};
@@ -69,6 +70,9 @@ impl File {
     /// Moves the checkpoint over what is settled at the front of the queue; returns the bytes passed.
     pub fn advance(&mut self) -> u64 {
         let before = self.row.position.offset;
+        if put_back(Bug::CheckpointPastUnsettled) {
+            self.queue.make_contiguous().sort_by_key(|pending| pending.outcomes.is_none());
+        }
         while let Some(Pending { span, tail_hash, last_time_ns, outcomes: Some(outcomes), .. }) =
             self.queue.front().copied()
         {

@@ -10,7 +10,8 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -74,6 +75,24 @@ pub enum AppendError {
         /// Why.
         source: io::Error,
     },
+}
+
+/// Where refused documents are kept: [`DeadLetters`], or a model of them.
+pub trait Letters: Send + Sync {
+    /// Keeps `letters`; they are on disk when this is done. Given up, it may have kept them or not.
+    fn keep(self: Arc<Self>, letters: Arc<Vec<Letter>>) -> Keeping;
+}
+
+/// Letters on their way to the disk.
+pub type Keeping = Pin<Box<dyn Future<Output = Result<(), AppendError>> + Send>>;
+
+impl Letters for DeadLetters {
+    fn keep(self: Arc<Self>, letters: Arc<Vec<Letter>>) -> Keeping {
+        Box::pin(async move {
+            let kept = tokio::task::spawn_blocking(move || self.append(&letters)).await;
+            kept.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        })
+    }
 }
 
 /// The daemon's end of the directory: it appends.

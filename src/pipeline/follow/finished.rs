@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::super::archive::archive;
 use super::Follower;
 use crate::config::{Mode, OnDone};
-use crate::read::Stat;
 use crate::telemetry::FaultCause;
 use crate::telemetry::events::FileDone;
 
@@ -38,14 +38,14 @@ impl Follower {
                 continue;
             }
             // The file must be what was read, to the byte: a writer that came back keeps it alive.
-            let unchanged = std::fs::metadata(&path).is_ok_and(|meta| Stat::of(&meta) == end);
+            let unchanged = self.shared.files.stat(&path).is_ok_and(|stat| stat == end);
             if !unchanged {
                 self.next_scan = Instant::now();
                 continue;
             }
             let result = match (&plan.source.on_done, &plan.source.archive_dir) {
-                (OnDone::Archive, Some(directory)) => archive(&path, directory, id).map(Some),
-                _ => std::fs::remove_file(&path).map(|()| None),
+                (OnDone::Archive, Some(directory)) => archive(&*self.shared.files, &path, directory, id).map(Some),
+                _ => self.shared.files.remove(&path).map(|()| None),
             };
             match result {
                 Ok(to) => {

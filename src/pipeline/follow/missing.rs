@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::super::files::File;
 use super::{Follower, What};
-use crate::read::Stat;
+use crate::filesystem::FileSystem;
 use crate::telemetry::events::FileGone;
 
 impl Follower {
@@ -21,7 +22,10 @@ impl Follower {
                 !found.contains_key(&physical.path) || self.paths.get(&physical.path) != Some(key)
             })
             .filter(|(_, physical)| {
-                physical.path.parent().is_some_and(|parent| directories.contains(parent) || !parent.is_dir())
+                physical
+                    .path
+                    .parent()
+                    .is_some_and(|parent| directories.contains(parent) || !self.shared.files.is_dir(parent))
             })
             .map(|(key, _)| *key)
             .collect();
@@ -29,11 +33,11 @@ impl Follower {
         for key in missing {
             let Some(physical) = self.physical.get(&key) else { continue };
             // Outside the globs but followed: it was found here by its inode earlier, and may still be here.
-            if std::fs::metadata(&physical.path).is_ok_and(|meta| Stat::of(&meta).key() == key) {
+            if let Ok(stat) = self.shared.files.stat(&physical.path)
+                && stat.key() == key
+            {
                 let (path, source) = (physical.path.clone(), physical.source);
-                if let Ok(meta) = std::fs::metadata(&path) {
-                    self.observe(&path, Stat::of(&meta), source, false);
-                }
+                self.observe(&path, stat, source, false);
                 continue;
             }
             let What::File(file) = &physical.what else {
@@ -42,9 +46,9 @@ impl Follower {
             };
             let file = Arc::clone(file);
             let parent = physical.path.parent().map(Path::to_owned).unwrap_or_default();
-            let inodes = listed.entry(parent).or_insert_with_key(|parent| inodes_of(parent));
+            let inodes = listed.entry(parent).or_insert_with_key(|parent| inodes_of(&*self.shared.files, parent));
             if let Some(path) = inodes.get(&key.1).cloned()
-                && std::fs::metadata(&path).is_ok_and(|meta| Stat::of(&meta).key() == key)
+                && self.shared.files.stat(&path).is_ok_and(|stat| stat.key() == key)
             {
                 self.strayed(key, &file, &path);
                 continue;
@@ -133,8 +137,7 @@ impl Follower {
     }
 }
 
-fn inodes_of(directory: &Path) -> HashMap<u64, PathBuf> {
-    use std::os::unix::fs::DirEntryExt;
-    let Ok(entries) = std::fs::read_dir(directory) else { return HashMap::new() };
-    entries.flatten().map(|entry| (entry.ino(), entry.path())).collect()
+fn inodes_of(files: &dyn FileSystem, directory: &Path) -> HashMap<u64, PathBuf> {
+    let entries = files.list(directory).unwrap_or_default();
+    entries.into_iter().map(|entry| (entry.inode, directory.join(entry.name))).collect()
 }

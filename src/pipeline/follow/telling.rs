@@ -4,7 +4,8 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::super::files::{File, State};
 use super::{BACKLOG_AGE_NS, Follower, What};
@@ -12,7 +13,8 @@ use crate::checkpoint::FileRow;
 use crate::config::{Mode, StartAt};
 use crate::discover::identity::{self, Answer, Evidence, Found, Known};
 use crate::encode::FileFields;
-use crate::read::{Content, Cursor, Head, Stat};
+use crate::filesystem::{FileSystem, Stat};
+use crate::read::{Content, Cursor, Head};
 use crate::record::{FileId, Outcomes, Position, tail_hash};
 use crate::telemetry::FaultCause;
 use crate::telemetry::events::{FileDiscovered, FileReplaced};
@@ -70,7 +72,7 @@ impl Follower {
     pub(super) fn tell(&mut self, key: (u64, u64), complete: bool) -> io::Result<()> {
         let Some(physical) = self.physical.get(&key) else { return Ok(()) };
         let (path, source, first_seen) = (physical.path.clone(), physical.source, physical.first_seen);
-        let (mut content, stat) = Content::open(&path)?;
+        let (mut content, stat) = Content::open_in(&*self.shared.files, &path)?;
         if stat.key() != key {
             self.next_scan = Instant::now();
             return Ok(());
@@ -93,7 +95,7 @@ impl Follower {
             };
             let evidence = match other {
                 Some(file) => {
-                    let (evidence, sizes) = compare_with_attached(file, &mut content)?;
+                    let (evidence, sizes) = compare_with_attached(&*self.shared.files, file, &mut content)?;
                     compared = sizes;
                     evidence
                 }
@@ -251,9 +253,13 @@ impl Follower {
     }
 }
 
-fn compare_with_attached(file: &File, content: &mut Content) -> io::Result<(Evidence, (u64, u64))> {
+fn compare_with_attached(
+    files: &dyn FileSystem,
+    file: &File,
+    content: &mut Content,
+) -> io::Result<(Evidence, (u64, u64))> {
     let path = Arc::clone(&file.lock().path);
-    let (mut original, original_stat) = Content::open(&path)?;
+    let (mut original, original_stat) = Content::open_in(files, &path)?;
     let sizes = (original_stat.size, content.stat()?.size);
     let point = original.length()?.min(content.length()?);
     let evidence =
