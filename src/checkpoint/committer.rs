@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::record::FileId;
 
-use super::ledger::{Changes, Ledger, LedgerError};
+use super::ledger::{Changes, Ledger, LedgerError, Origin};
 use super::store::{Store, StoreError};
 
 /// Between two attempts.
@@ -78,11 +78,11 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct State {
     pub ledger: Ledger,
-    pub doubtful_origin: bool,
+    pub doubtful_before: Option<i64>,
     /// Whether someone waits for the next commit.
     pub hurry: bool,
-    /// Whether the next commit clears the store's doubtful origin.
-    trust_origin: bool,
+    /// Whether the next commit writes `doubtful_before`.
+    origin_changed: bool,
     /// Flushes asked for so far, and how many of them are done.
     flushes_asked: u64,
     flushes_done: u64,
@@ -90,21 +90,21 @@ pub(super) struct State {
 }
 
 impl State {
-    pub fn new(ledger: Ledger, doubtful_origin: bool) -> Self {
+    pub fn new(ledger: Ledger, doubtful_before: Option<i64>) -> Self {
         Self {
             ledger,
-            doubtful_origin,
+            doubtful_before,
             hurry: false,
-            trust_origin: false,
+            origin_changed: false,
             flushes_asked: 0,
             flushes_done: 0,
             closing: false,
         }
     }
 
-    pub fn trust_origin(&mut self) {
-        self.trust_origin |= self.doubtful_origin;
-        self.doubtful_origin = false;
+    pub fn doubt_before(&mut self, doubtful_before: Option<i64>) {
+        self.origin_changed |= self.doubtful_before != doubtful_before;
+        self.doubtful_before = doubtful_before;
     }
 
     pub fn flushed(&self, ticket: u64) -> bool {
@@ -118,7 +118,8 @@ impl State {
     pub fn take(&mut self) -> Taken {
         self.hurry = false;
         let mut changes = self.ledger.take_changes();
-        changes.origin_trusted = std::mem::take(&mut self.trust_origin);
+        changes.origin =
+            std::mem::take(&mut self.origin_changed).then_some(Origin { doubtful_before: self.doubtful_before });
         Taken { changes, flushes: self.flushes_asked }
     }
 }
@@ -228,7 +229,7 @@ impl Shared {
     fn failed(&self, taken: &Taken) {
         let mut state = self.state();
         state.ledger.put_back(&taken.changes);
-        state.trust_origin |= taken.changes.origin_trusted;
+        state.origin_changed |= taken.changes.origin.is_some();
     }
 }
 

@@ -1,20 +1,23 @@
-//! A store as people look at it: what it holds, what is wrong with it, what a start would do. Looking changes nothing in
-//! the store, works beside a running daemon, and gives of a damaged store what can still be read, with what is wrong.
+//! A store as people look at it: what it holds, what is wrong with it, what a start would do. Looking changes no byte in
+//! the store's directory, works beside a running daemon, and gives of a damaged store what can still be read, with what
+//! is wrong.
 
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
-use super::lock::{self, Lock, Witness};
+use super::ledger::MAX_OFFSET;
+use super::lock::{self, Lock, Sight};
 use super::row::FileRow;
-use super::schema::{self, Content};
+use super::schema::{self, Content, VERSION};
 use super::store::{DATABASE, StoreError, sync_directory};
+use crate::record::Outcomes;
 
 #[cfg(test)]
 mod tests;
@@ -28,8 +31,12 @@ pub struct Inspection {
     pub in_use: bool,
     /// What a start would do.
     pub verdict: Verdict,
+    /// The same in words, a step each.
+    pub start: Vec<String>,
     /// What the store says of itself, where that can be read.
     pub store: Option<StoreFacts>,
+    /// What all files hold together; where something is wrong, those that can still be read.
+    pub total: Total,
     /// The files, by id; where something is wrong, those that can still be read.
     pub files: Vec<FileFacts>,
     /// The same, as the store has them.
@@ -56,12 +63,44 @@ pub enum Verdict {
 pub struct StoreFacts {
     /// Which store it is: sixteen hexadecimal digits.
     pub id: String,
+    /// Its format.
+    pub format: i64,
     /// When it was made, in seconds since 1970.
     pub created_at: i64,
-    /// Whether the target may hold documents of files that this store never knew.
+    /// Whether it is where it was at its last commit; else it was copied or put back from a backup, and is of an unknown
+    /// age.
+    pub at_home: bool,
+    /// Whether the target may hold documents of files that this store does not know.
     pub doubtful_origin: bool,
+    /// Only of files older than this, in seconds since 1970; `None`: of any age, or of none.
+    pub doubtful_before: Option<i64>,
     /// Commits so far.
     pub commits: u64,
+}
+
+/// What all files hold together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Total {
+    /// Files.
+    pub files: u64,
+    /// Finished chunks among them.
+    pub done: u64,
+    /// Bytes that are settled.
+    pub bytes: u64,
+    /// Lines that are settled.
+    pub lines: u64,
+    /// Lines created as documents.
+    pub created: u64,
+    /// Lines that were there already.
+    pub duplicate: u64,
+    /// Lines in the dead letters.
+    pub dead_lettered: u64,
+    /// Lines skipped by rule.
+    pub skipped: u64,
+    /// Files of which something is in doubt.
+    pub files_in_doubt: u64,
+    /// Bytes that are in doubt, of files as they were seen last.
+    pub bytes_in_doubt: u64,
 }
 
 /// One file, with its progress.
@@ -128,49 +167,107 @@ impl From<&FileRow> for FileFacts {
 /// store is no error but a [`Verdict::Refuse`] with its reasons.
 pub fn inspect(directory: &Path) -> Result<Inspection, StoreError> {
     // The witness is read first: what is read after it has at least as many commits.
-    let (in_use, witness) = lock::look(directory)?;
+    let sight = lock::look(directory)?;
+    let in_use = sight.in_use;
     let path = directory.join(DATABASE);
     let log = directory.join("store.db-wal");
     let mut inspection = Inspection {
         path: path.clone(),
         in_use,
         verdict: Verdict::Create,
+        start: Vec::new(),
         store: None,
+        total: Total::default(),
         files: Vec::new(),
         rows: Vec::new(),
         problems: Vec::new(),
     };
     match (stamp(&path)?, stamp(&log)?) {
-        (None, None) => return Ok(inspection),
+        (None, None) => {}
         (None, Some(_)) => inspection.problems.push("store.db is gone, but its log store.db-wal is there".to_owned()),
         (before, log_before) => {
-            // Without a daemon and without a log it can be read where nothing can be written.
-            let still = !in_use && log_before.is_none_or(|stamp| stamp.len == 0);
-            let mut loaded = load(&path, still);
-            if still && (before, log_before) != (stamp(&path)?, stamp(&log)?) {
-                loaded = load(&path, false); // a daemon started meanwhile
+            let logged = log_before.is_some_and(|stamp| stamp.len > 0);
+            let mut loaded = match (in_use, logged) {
+                (true, _) => load(&path, Source::Shared),
+                (false, true) => load(&path, Source::Copy),
+                (false, false) => load(&path, Source::Still),
+            };
+            if !in_use && (before, log_before) != (stamp(&path)?, stamp(&log)?) {
+                loaded = load(&path, Source::Shared); // a daemon started meanwhile
             }
             match loaded {
-                Ok(content) => inspection.fill(&content, witness),
+                Ok(content) => inspection.fill(&content, sight),
                 Err(StoreError::Damaged { damage, .. }) => inspection.problems.push(damage),
                 Err(error @ StoreError::Newer { .. }) => inspection.problems.push(error.to_string()),
                 Err(error) => return Err(error),
             }
         }
     }
-    inspection.verdict = if inspection.problems.is_empty() { Verdict::Resume } else { Verdict::Refuse };
+    if !inspection.problems.is_empty() {
+        inspection.verdict = Verdict::Refuse;
+    } else if inspection.store.is_some() {
+        inspection.verdict = Verdict::Resume;
+    }
+    inspection.start = inspection.steps();
     Ok(inspection)
 }
 
-/// Reads a database. `still`: it has no log, and nobody writes it.
-fn load(path: &Path, still: bool) -> Result<Content, StoreError> {
+/// How to read a database without changing anything.
+#[derive(Clone, Copy)]
+enum Source {
+    /// A daemon writes it: SQLite reads beside it.
+    Shared,
+    /// Nobody writes it, and it has no log.
+    Still,
+    /// Nobody writes it, but its log is not folded into it: SQLite would make a file to read both together.
+    Copy,
+}
+
+fn load(path: &Path, source: Source) -> Result<Content, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = if still {
-        Connection::open_with_flags(immutable_uri(path), flags | OpenFlags::SQLITE_OPEN_URI)
-    } else {
-        Connection::open_with_flags(path, flags)
+    let mut copy = None;
+    let connection = match source {
+        Source::Shared => Connection::open_with_flags(path, flags),
+        Source::Still => Connection::open_with_flags(immutable_uri(path), flags | OpenFlags::SQLITE_OPEN_URI),
+        Source::Copy => {
+            let copy = copy.insert(TemporaryCopy::of(path)?);
+            Connection::open(copy.0.join(DATABASE))
+        }
     };
     schema::load(&connection.map_err(StoreError::sqlite("open", path))?, path)
+}
+
+/// A database and its log in a directory of their own, removed in the end.
+struct TemporaryCopy(PathBuf);
+
+impl TemporaryCopy {
+    fn of(path: &Path) -> Result<Self, StoreError> {
+        let mut number = 0_u32;
+        let directory = loop {
+            let name = format!("logweir-check-{}-{number}", std::process::id());
+            let directory = std::env::temp_dir().join(name);
+            match fs::DirBuilder::new().mode(0o700).create(&directory) {
+                Ok(()) => break directory,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(StoreError::io("make", &directory)(error)),
+            }
+        };
+        let this = Self(directory);
+        for suffix in ["", "-wal"] {
+            let mut from = path.as_os_str().to_owned();
+            from.push(suffix);
+            let to = this.0.join(format!("{DATABASE}{suffix}"));
+            fs::copy(&from, &to).map_err(StoreError::io("copy", Path::new(&from)))?;
+        }
+        Ok(this)
+    }
+}
+
+impl Drop for TemporaryCopy {
+    fn drop(&mut self) {
+        // What stays is in the directory for what may be lost.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 fn immutable_uri(path: &Path) -> String {
@@ -250,16 +347,68 @@ fn free_name(directory: &Path, now: i64) -> Result<PathBuf, StoreError> {
 }
 
 impl Inspection {
-    fn fill(&mut self, content: &Content, witness: Option<Witness>) {
-        self.problems = content.damages(witness);
+    fn fill(&mut self, content: &Content, sight: Sight) {
+        self.problems = content.damages(sight.witness);
+        // While a daemon runs, the place is its own, whatever the witness says.
+        let at_home = sight.in_use || sight.at_home;
         self.store = content.meta.map(|meta| StoreFacts {
             id: format!("{:016x}", meta.store_id),
+            format: content.version,
             created_at: meta.created_at,
-            doubtful_origin: meta.doubtful_origin,
+            at_home,
+            doubtful_origin: meta.doubtful_before.is_some() || !at_home,
+            doubtful_before: meta.doubtful_before.filter(|ns| at_home && *ns != i64::MAX).map(|ns| ns / 1_000_000_000),
             commits: meta.commits,
         });
         self.rows = content.rows.iter().filter_map(|row| row.as_ref().ok()).cloned().collect();
+        if !at_home {
+            self.rows.iter_mut().for_each(|row| row.reserved = MAX_OFFSET);
+        }
         self.files = self.rows.iter().map(FileFacts::from).collect();
+        for row in &self.rows {
+            self.total.add(row);
+        }
+    }
+
+    /// What a start would do.
+    fn steps(&self) -> Vec<String> {
+        let mut steps = Vec::new();
+        match self.verdict {
+            Verdict::Create => steps.push(
+                "makes a new store: all files are read from their start, and unless the target is empty, those that are \
+                 there already are looked up first"
+                    .to_owned(),
+            ),
+            Verdict::Refuse => {
+                steps.push("refuses this store, changes nothing and ends with status 74".to_owned());
+            }
+            Verdict::Resume => {
+                let Some(store) = &self.store else { return steps };
+                if store.format < VERSION {
+                    steps.push(format!("turns format {} into format {VERSION}", store.format));
+                }
+                let Total { files, files_in_doubt, bytes_in_doubt, .. } = self.total;
+                steps.push(format!("goes on where each of {} stands", counted(files)));
+                if !store.at_home {
+                    steps.push(
+                        "takes nothing for granted that is not settled here: the store was copied or put back from a \
+                         backup, and is of an unknown age"
+                            .to_owned(),
+                    );
+                }
+                if files_in_doubt > 0 {
+                    steps.push(format!("looks up {bytes_in_doubt} bytes in doubt of {}", counted(files_in_doubt)));
+                }
+                if store.doubtful_origin {
+                    let old = store.doubtful_before.map_or_else(
+                        || "that are there by then".to_owned(),
+                        |before| format!("that are older than {}", time(before)),
+                    );
+                    steps.push(format!("looks up files that the store does not know and {old}"));
+                }
+            }
+        }
+        steps
     }
 
     /// The files as a table: what `logweir checkpoints list` shows.
@@ -298,30 +447,61 @@ impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "store: {}{}", self.path.display(), if self.in_use { " (in use)" } else { "" })?;
         if let Some(store) = &self.store {
-            writeln!(f, "made: {}, id {}, {} commits", time(store.created_at), store.id, store.commits)?;
-            if store.doubtful_origin {
-                writeln!(f, "origin: in doubt: the target may hold lines that this store never knew")?;
-            }
+            let StoreFacts { id, format, commits, .. } = store;
+            writeln!(f, "made: {}, id {id}, format {format}, {commits} commits", time(store.created_at))?;
         }
-        let in_doubt = self.files.iter().filter(|file| file.in_doubt > 0);
-        writeln!(f, "files: {}, {} of them in doubt", self.files.len(), in_doubt.clone().count())?;
-        for file in in_doubt {
-            let (id, path, end) = (&file.id, file.path.escape_debug(), file.reserved);
-            writeln!(f, "  {id} {path}: resumes at {}, looks up bytes {}..{end}", file.resume_at, file.resume_at)?;
+        if self.verdict != Verdict::Create {
+            let Total { files, done, bytes, lines, created, duplicate, dead_lettered, skipped, .. } = self.total;
+            writeln!(f, "files: {files}, {done} of them done; {bytes} bytes settled")?;
+            writeln!(
+                f,
+                "lines: {lines}: {created} created, {duplicate} there before, {dead_lettered} dead letters, {skipped} \
+                 skipped"
+            )?;
+        }
+        for file in self.files.iter().filter(|file| file.in_doubt > 0) {
+            let (id, path, from) = (&file.id, file.path.escape_debug(), file.resume_at);
+            let to = if file.reserved == MAX_OFFSET { "its end".to_owned() } else { file.reserved.to_string() };
+            writeln!(f, "in doubt: {id} {path}: bytes {from} to {to}")?;
         }
         for problem in &self.problems {
             writeln!(f, "problem: {problem}")?;
         }
-        f.write_str(match self.verdict {
-            Verdict::Create => "a start makes a new store\n",
-            Verdict::Resume if self.in_use => "it is sound\n",
-            Verdict::Resume => "it is sound: a start resumes each file at its offset\n",
-            Verdict::Refuse => {
-                "a start refuses this store; `logweir checkpoints reset` puts it aside, after which all files are read \
-                 again and looked up\n"
-            }
-        })
+        for step in &self.start {
+            writeln!(f, "a start {step}")?;
+        }
+        if self.verdict == Verdict::Refuse {
+            f.write_str(
+                "to start over: `logweir checkpoints reset` (with the same --config) puts this store aside and keeps it; \
+                 the next start reads\nall files again, looks every line up and creates only those that are missing in \
+                 Elasticsearch\n",
+            )?;
+        }
+        Ok(())
     }
+}
+
+impl Total {
+    fn add(&mut self, row: &FileRow) {
+        let Outcomes { created, duplicate, dead_lettered, skipped } = row.outcomes;
+        let (settled, seen) = (row.position.offset, row.size.max(row.position.offset));
+        // A reservation reaches far beyond what there is.
+        let in_doubt = row.doubt().map_or(0, |doubt| doubt.end.min(seen) - settled);
+        self.files += 1;
+        self.done += u64::from(row.done);
+        self.bytes += settled - row.start.min(settled);
+        self.lines += row.outcomes.total();
+        self.created += created;
+        self.duplicate += duplicate;
+        self.dead_lettered += dead_lettered;
+        self.skipped += skipped;
+        self.files_in_doubt += u64::from(row.doubt().is_some());
+        self.bytes_in_doubt += in_doubt;
+    }
+}
+
+fn counted(files: u64) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
 }
 
 fn time(seconds: i64) -> String {

@@ -23,7 +23,7 @@ use file::{File, Pending};
 mod tests;
 
 /// Offsets take six bytes of a document's id.
-const MAX_OFFSET: u64 = (1 << 48) - 1;
+pub(super) const MAX_OFFSET: u64 = (1 << 48) - 1;
 
 /// That a file was seen is written this often (seconds): a scan of many idle files must not rewrite them all.
 const LAST_SEEN_STEP: i64 = 3600;
@@ -119,15 +119,22 @@ pub struct Changes {
     pub rows: Vec<FileRow>,
     /// Files to forget.
     pub forgotten: Vec<FileId>,
-    /// Whether the store's `doubtful_origin` is to be cleared.
-    pub origin_trusted: bool,
+    /// What becomes of the store's [`Meta::doubtful_before`](super::Meta), where it changes.
+    pub origin: Option<Origin>,
+}
+
+/// A new [`Meta::doubtful_before`](super::Meta).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// In nanoseconds since 1970.
+    pub doubtful_before: Option<i64>,
 }
 
 impl Changes {
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.forgotten.is_empty() && !self.origin_trusted
+        self.rows.is_empty() && self.forgotten.is_empty() && self.origin.is_none()
     }
 }
 
@@ -259,6 +266,19 @@ impl Ledger {
             self.gone += file.row.outcomes;
             self.forgotten.insert(id);
         }
+    }
+
+    /// The store was copied or put back, and everything of `id` is in doubt ([`MAX_OFFSET`]): of what is there now, `size`
+    /// bytes, some may have been sent; of what comes later, nothing. Returns where the doubt ends.
+    pub fn end_doubt_at(&mut self, id: FileId, size: u64) -> u64 {
+        let Some(file) = self.files.get_mut(&id) else { return 0 };
+        if file.inherited == MAX_OFFSET {
+            file.inherited = size.max(file.read);
+            file.row.reserved = file.inherited;
+            file.durable = file.durable.min(file.inherited);
+            self.touch(id);
+        }
+        self.files[&id].inherited
     }
 
     /// Notes where a file was seen. Returns whether the file is known.

@@ -51,6 +51,13 @@ pub struct Checkpoints {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Since when a file may have been read, in nanoseconds since 1970: a clock that jumps changes what is written later, not
+/// this. `birth_ns` is 0 where the file system does not say.
+#[must_use]
+pub fn age(birth_ns: i64, mtime_ns: i64) -> i64 {
+    if birth_ns == 0 { mtime_ns } else { birth_ns.min(mtime_ns) }
+}
+
 impl Checkpoints {
     /// Opens the store, or makes one (with `now`, in seconds since 1970, as its time of creation), and starts the thread
     /// that commits. Returns every file that the store knows. `on_trouble` is called on the thread that meets the
@@ -99,7 +106,7 @@ impl Checkpoints {
         for row in rows {
             ledger.restore(row).expect("the store has each file once: it is the primary key");
         }
-        let state = State::new(ledger, meta.doubtful_origin);
+        let state = State::new(ledger, meta.doubtful_before);
         let shared = Arc::new(Shared::new(Mutex::new(state), Box::new(on_trouble)));
         Self { shared, reserve_ahead, meta, thread: None }
     }
@@ -140,12 +147,22 @@ impl Checkpoints {
         self.state().ledger.mark_done(id)
     }
 
-    /// Forgets files: each at once, or as soon as what is in flight of it is settled.
+    /// Forgets files: each at once, or as soon as what is in flight of it is settled. One that comes back after all is
+    /// in doubt, as it is older than what is noted here.
     pub fn forget(&self, ids: &[FileId]) {
         let mut state = self.state();
+        let mut doubtful_before = state.doubtful_before;
         for id in ids {
+            doubtful_before = doubtful_before.max(state.ledger.row(*id).map(|row| age(row.birth_ns, row.mtime_ns)));
             state.ledger.forget(*id);
         }
+        state.doubt_before(doubtful_before);
+    }
+
+    /// After a store was copied or put back: see [`Ledger::end_doubt_at`].
+    #[must_use]
+    pub fn end_doubt_at(&self, id: FileId, size: u64) -> u64 {
+        self.state().ledger.end_doubt_at(id, size)
     }
 
     /// The checkpoint of a file.
@@ -186,22 +203,33 @@ impl Checkpoints {
         self.meta.store_id
     }
 
-    /// When the store was made, in seconds since 1970.
-    #[must_use]
-    pub fn created_at(&self) -> i64 {
-        self.meta.created_at
-    }
-
-    /// Whether the target may hold documents of files that this store never knew: so for every new store, until
+    /// Whether the target may hold documents of files that this store does not know: so for every new store, until
     /// [`Checkpoints::trust_origin`].
     #[must_use]
     pub fn doubtful_origin(&self) -> bool {
-        self.state().doubtful_origin
+        self.state().doubtful_before.is_some()
+    }
+
+    /// Whether the target may hold documents of a file that this store does not know, and that was made and last changed
+    /// then (in nanoseconds since 1970; `birth_ns` is 0 where the file system does not say).
+    #[must_use]
+    pub fn is_doubtful(&self, birth_ns: i64, mtime_ns: i64) -> bool {
+        let before = self.state().doubtful_before;
+        before.is_some_and(|before| birth_ns == 0 || age(birth_ns, mtime_ns) <= before)
     }
 
     /// The target was seen to be empty before anything was sent: what this store does not know was never indexed.
     pub fn trust_origin(&self) {
-        self.state().trust_origin();
+        self.state().doubt_before(None);
+    }
+
+    /// The first look at all sources is over: what comes later is new, unless it is older than what was there, or than
+    /// now. `newest_ns`: the youngest of the files that were found, as [`age`] has it.
+    pub fn bound_origin(&self, newest_ns: i64, now_ns: i64) {
+        let mut state = self.state();
+        if state.doubtful_before == Some(i64::MAX) {
+            state.doubt_before(Some(newest_ns.max(now_ns)));
+        }
     }
 
     /// Waits until everything said before this call is on disk. `clean` is for the end of the program: reservations are

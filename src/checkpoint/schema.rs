@@ -1,6 +1,7 @@
 //! What the database looks like, and how a row becomes columns and back.
 //!
-//! Unsigned numbers are stored as the signed ones with the same bits. Format 1 is pinned by `testdata/store-v1.db`.
+//! Unsigned numbers are stored as the signed ones with the same bits. Formats are pinned by `testdata/store-v*.db`; a start
+//! turns an older one into the newest.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -10,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, TransactionBehavior, params};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::record::{FileId, Outcomes, Position};
@@ -23,13 +24,18 @@ use super::store::StoreError;
 const APPLICATION_ID: i64 = 0x4c67_5772;
 
 /// The format that is written.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
+
+/// The oldest format that can be read.
+const OLDEST: i64 = 1;
+
+const NS_PER_S: i64 = 1_000_000_000;
 
 /// Bytes of SQLite's header.
 const HEADER_LEN: u64 = 100;
 
-const SCHEMA: &str = "
-CREATE TABLE meta (
+/// The table `meta` of format 1: a switch instead of a time.
+const META_1: &str = "CREATE TABLE meta (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     store_id INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
@@ -38,8 +44,20 @@ CREATE TABLE meta (
     files INTEGER NOT NULL,
     digest INTEGER NOT NULL,
     checksum INTEGER NOT NULL
-) STRICT;
-CREATE TABLE file (
+) STRICT;";
+
+const META: &str = "CREATE TABLE meta (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    store_id INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    doubtful_before INTEGER,
+    commits INTEGER NOT NULL,
+    files INTEGER NOT NULL,
+    digest INTEGER NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;";
+
+const FILE: &str = "CREATE TABLE file (
     file_id BLOB NOT NULL PRIMARY KEY,
     source TEXT NOT NULL,
     path BLOB NOT NULL,
@@ -64,8 +82,7 @@ CREATE TABLE file (
     first_seen INTEGER NOT NULL,
     last_seen INTEGER NOT NULL,
     checksum INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-";
+) STRICT, WITHOUT ROWID;";
 
 const COLUMNS: &str = "file_id, source, path, inode, birth_ns, head_len, head_hash, ordinal, start, offset, \
     tail_hash, reserved, size, mtime_ns, format, last_time_ns, done, created, duplicate, dead_lettered, skipped, first_seen, \
@@ -78,8 +95,9 @@ pub struct Meta {
     pub store_id: u64,
     /// When it was made, in seconds since 1970.
     pub created_at: i64,
-    /// Whether the target may hold documents of files that this store never knew.
-    pub doubtful_origin: bool,
+    /// The target may hold documents of files that this store does not know, if they are older than this: in nanoseconds
+    /// since 1970. `None`: it holds none; `i64::MAX`: not told yet how old, so of any.
+    pub doubtful_before: Option<i64>,
     /// Commits so far.
     pub commits: u64,
     /// Rows there are.
@@ -89,14 +107,28 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// A new store; its origin is in doubt until someone has looked at the target.
+    /// A new store: what is in the target is not known until someone has looked at it.
     pub(super) fn mint(now: i64) -> Self {
         let store_id = RandomState::new().hash_one(now);
-        Self { store_id, created_at: now, doubtful_origin: true, commits: 0, files: 0, digest: 0 }
+        Self { store_id, created_at: now, doubtful_before: Some(i64::MAX), commits: 0, files: 0, digest: 0 }
     }
 
     fn checksum(&self) -> u64 {
-        let doubtful = u64::from(self.doubtful_origin);
+        let numbers = [
+            self.store_id,
+            self.created_at.cast_unsigned(),
+            u64::from(self.doubtful_before.is_some()),
+            self.doubtful_before.unwrap_or_default().cast_unsigned(),
+            self.commits,
+            self.files,
+            self.digest,
+        ];
+        xxh3_64(numbers.map(u64::to_le_bytes).as_flattened())
+    }
+
+    /// The checksum as format 1 has it.
+    fn checksum_1(&self) -> u64 {
+        let doubtful = u64::from(self.doubtful_before.is_some());
         let numbers = [self.store_id, self.created_at.cast_unsigned(), doubtful, self.commits, self.files, self.digest];
         xxh3_64(numbers.map(u64::to_le_bytes).as_flattened())
     }
@@ -105,6 +137,8 @@ impl Meta {
 /// All that can be read of a store, sound or not.
 #[derive(Debug, Default)]
 pub(super) struct Content {
+    /// Its format.
+    pub version: i64,
     /// `None` where it is missing or damaged.
     pub meta: Option<Meta>,
     /// Each row, or what is wrong with it and with which.
@@ -124,7 +158,7 @@ impl Content {
             let (files, digest) =
                 rows.fold((0, 0_u64), |(files, digest), row| (files + 1, digest.wrapping_add(row.checksum())));
             if (files, digest) != (meta.files, meta.digest) {
-                damages.push(format!("{} files were written, but not these {files}", meta.files));
+                damages.push(format!("table file: {} rows were written, but not these {files}", meta.files));
             }
         }
         match witness {
@@ -148,7 +182,7 @@ impl Content {
 pub(super) fn create(connection: &Connection, meta: &Meta) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.execute_batch(&format!(
-        "BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {SCHEMA} COMMIT;"
+        "BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {META} {FILE} COMMIT;"
     ))?;
     put_meta(connection, meta)
 }
@@ -181,16 +215,16 @@ pub(super) fn load(connection: &Connection, path: &Path) -> Result<Content, Stor
     if application != APPLICATION_ID {
         return Err(damaged("it is a database, but not a checkpoint store"));
     }
-    match pragma("user_version").map_err(StoreError::sqlite("read", path))? {
-        VERSION => {}
+    let version = match pragma("user_version").map_err(StoreError::sqlite("read", path))? {
+        found @ OLDEST..=VERSION => found,
         found if found > VERSION => return Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION }),
         found => return Err(damaged(&format!("its format {found} never existed"))),
-    }
+    };
 
-    let mut content = Content::default();
-    collect(&mut content.problems, tables(&transaction));
-    collect(&mut content.problems, integrity(&transaction));
-    match meta(&transaction) {
+    let mut content = Content { version, ..Content::default() };
+    collect(&mut content.problems, tables(&transaction, version));
+    integrity(&transaction, &mut content.problems);
+    match meta(&transaction, version) {
         Ok(meta) => content.meta = Some(meta),
         Err(problem) => content.problems.push(problem),
     }
@@ -204,41 +238,72 @@ fn collect(problems: &mut Vec<String>, result: Result<(), String>) {
 }
 
 /// Damage here could make SQLite read the right bytes as something else.
-fn tables(connection: &Connection) -> Result<(), String> {
-    let sql = "SELECT group_concat(sql || ';', char(10) ORDER BY rowid) FROM sqlite_schema";
-    let found: String = connection.query_row(sql, [], |row| row.get(0)).map_err(|error| error.to_string())?;
-    if found == SCHEMA.trim() { Ok(()) } else { Err("its tables are not those of its format".to_owned()) }
+fn tables(connection: &Connection, version: i64) -> Result<(), String> {
+    let sql = "SELECT group_concat(sql || ';', char(10) ORDER BY name) FROM sqlite_schema";
+    let found: String =
+        connection.query_row(sql, [], |row| row.get(0)).map_err(|error| format!("its list of tables: {error}"))?;
+    let expected = format!("{FILE}\n{}", if version == 1 { META_1 } else { META });
+    if found == expected { Ok(()) } else { Err("its tables are not those of its format".to_owned()) }
 }
 
-fn integrity(connection: &Connection) -> Result<(), String> {
-    let verdict = |row: &Row| row.get::<_, String>(0);
-    let found = connection.query_row("PRAGMA quick_check(1)", [], verdict).map_err(|error| error.to_string())?;
-    if found == "ok" { Ok(()) } else { Err(found.replace('\n', "; ")) }
+/// What SQLite finds wrong, with the pages.
+fn integrity(connection: &Connection, problems: &mut Vec<String>) {
+    const MOST: usize = 20;
+    let found = |row: &Row| row.get::<_, String>(0);
+    let all = connection
+        .prepare(&format!("PRAGMA quick_check({MOST})"))
+        .and_then(|mut statement| statement.query_map([], found)?.collect::<Result<Vec<_>, _>>());
+    match all {
+        Ok(all) => {
+            let lines = all.iter().flat_map(|text| text.lines());
+            problems.extend(lines.filter(|line| *line != "ok" && !line.starts_with("***")).map(str::to_owned));
+        }
+        Err(error) => problems.push(format!("its pages cannot be checked: {error}")),
+    }
 }
 
-fn meta(connection: &Connection) -> Result<Meta, String> {
-    let sql = "SELECT store_id, created_at, doubtful_origin, commits, files, digest, checksum FROM meta";
+fn meta(connection: &Connection, version: i64) -> Result<Meta, String> {
+    let doubtful = if version == 1 { "doubtful_origin" } else { "doubtful_before" };
+    let sql = format!("SELECT store_id, created_at, {doubtful}, commits, files, digest, checksum FROM meta");
     let read = |row: &Row| {
         let number = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
+        let created_at: i64 = row.get(1)?;
+        let doubtful_before = if version == 1 {
+            // Format 1 meant: all that is not younger than the store.
+            row.get::<_, bool>(2)?.then(|| created_at.saturating_add(1).saturating_mul(NS_PER_S))
+        } else {
+            row.get(2)?
+        };
         let meta = Meta {
             store_id: number(0)?,
-            created_at: row.get(1)?,
-            doubtful_origin: row.get(2)?,
+            created_at,
+            doubtful_before,
             commits: number(3)?,
             files: number(4)?,
             digest: number(5)?,
         };
         Ok((meta, number(6)?))
     };
-    match connection.query_row(sql, [], read) {
-        Ok((meta, checksum)) if checksum == meta.checksum() => Ok(meta),
-        Ok(_) => Err("the checksum of what it says of itself is wrong".to_owned()),
-        Err(error) => Err(format!("what it says of itself cannot be read: {error}")),
+    match connection.query_row(&sql, [], read) {
+        Ok((meta, checksum)) if checksum == if version == 1 { meta.checksum_1() } else { meta.checksum() } => Ok(meta),
+        Ok(_) => Err("table meta: the checksum of what the store says of itself is wrong".to_owned()),
+        Err(error) => Err(format!("table meta: what the store says of itself cannot be read: {error}")),
     }
 }
 
+/// Turns a sound store of an older format into the newest, whole or not at all.
+pub(super) fn migrate(connection: &mut Connection, version: i64, meta: &Meta) -> rusqlite::Result<()> {
+    if version == VERSION {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(&format!("DROP TABLE meta; {META} PRAGMA user_version = {VERSION};"))?;
+    put_meta(&transaction, meta)?;
+    transaction.commit()
+}
+
 fn rows(connection: &Connection, into: &mut Vec<Result<FileRow, String>>) -> Result<(), String> {
-    let explain = |error: rusqlite::Error| format!("its files cannot all be read: {error}");
+    let explain = |error: rusqlite::Error| format!("table file: not all rows can be read: {error}");
     let sql = format!("SELECT {COLUMNS} FROM file ORDER BY file_id");
     let mut statement = connection.prepare(&sql).map_err(explain)?;
     let mut found = statement.query([]).map_err(explain)?;
@@ -253,12 +318,12 @@ fn read_row(row: &Row) -> Result<FileRow, String> {
         Ok(ValueRef::Blob(bytes)) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
         _ => "?".to_owned(),
     };
-    let (row, checksum) = columns(row).map_err(|error| format!("file {}: {error}", name()))?;
+    let (row, checksum) = columns(row).map_err(|error| format!("table file, row {}: {error}", name()))?;
     if row.checksum() != checksum {
-        return Err(format!("file {}: its checksum is wrong", name()));
+        return Err(format!("table file, row {}: its checksum is wrong", name()));
     }
     if row.reserved < row.position.offset {
-        return Err(format!("file {}: its checkpoint is beyond its reservation", name()));
+        return Err(format!("table file, row {}: its checkpoint is beyond its reservation", name()));
     }
     Ok(row)
 }
@@ -351,12 +416,12 @@ pub(super) fn delete_rows(connection: &Connection, ids: &[FileId]) -> rusqlite::
 
 /// Writes what the store says of itself.
 pub(super) fn put_meta(connection: &Connection, meta: &Meta) -> rusqlite::Result<()> {
-    let sql = "REPLACE INTO meta (one, store_id, created_at, doubtful_origin, commits, files, digest, checksum) \
+    let sql = "REPLACE INTO meta (one, store_id, created_at, doubtful_before, commits, files, digest, checksum) \
         VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let values = params![
         meta.store_id.cast_signed(),
         meta.created_at,
-        meta.doubtful_origin,
+        meta.doubtful_before,
         meta.commits.cast_signed(),
         meta.files.cast_signed(),
         meta.digest.cast_signed(),

@@ -6,7 +6,7 @@
 //! flipped bit. A store that fails any of this is refused and not changed.
 //!
 //! In the directory: `store.db` with its log `store.db-wal`, and `lock`, which is locked by the process that uses the
-//! store and holds the witness: the number of the last commit.
+//! store and holds the witness: the number of the last commit, and of which `place` (see [`lock`](super::lock)).
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,7 +18,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::record::FileId;
 
-use super::ledger::Changes;
+use super::ledger::{Changes, MAX_OFFSET, Origin};
 use super::lock::{Lock, Witness};
 use super::row::FileRow;
 use super::schema::{self, Content, Meta};
@@ -64,8 +64,9 @@ pub enum StoreError {
     },
     /// What it holds is not what was written.
     #[error(
-        "the checkpoint store {} is damaged: {damage}; `logweir checkpoints check` shows what it still holds, and \
-         `logweir checkpoints reset` puts it aside, after which all files are read again and looked up",
+        "the checkpoint store {} is damaged: {damage}; `logweir checkpoints check` (with the same --config) shows what it \
+         still holds, and `logweir checkpoints reset` puts it aside: the next start then reads all files again, looks \
+         every line up and creates only those that are missing in Elasticsearch",
         path.display()
     )]
     Damaged {
@@ -118,7 +119,8 @@ pub struct Store {
 
 impl Store {
     /// Opens the store in `directory`, or makes one if there is none, with `now` (seconds since 1970) as its time of
-    /// creation and its origin in doubt.
+    /// creation and its origin in doubt. An older format becomes the newest. A store that was copied or put back here is
+    /// of an unknown age: all that it has not settled is in doubt then, as are files that it does not know.
     ///
     /// # Errors
     /// Any [`StoreError`]; the store is unchanged then.
@@ -127,7 +129,7 @@ impl Store {
         if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_directory(parent)?;
         }
-        let lock = Lock::take(directory)?;
+        let mut lock = Lock::take(directory)?;
         let path = directory.join(DATABASE);
         if !path.try_exists().map_err(StoreError::io("look for", &path))? {
             let log = directory.join("store.db-wal");
@@ -135,20 +137,30 @@ impl Store {
                 let damage = "it is gone, but its log store.db-wal is there".to_owned();
                 return Err(StoreError::Damaged { path, damage });
             }
-            create(directory, &lock, now)?;
+            create(directory, &mut lock, now)?;
         }
 
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags).map_err(StoreError::sqlite("open", &path))?;
+        let mut connection = Connection::open_with_flags(&path, flags).map_err(StoreError::sqlite("open", &path))?;
         // Until the store has proved sound, closing it must not fold its log into it.
         set_keep_log(&connection, true).map_err(StoreError::sqlite("open", &path))?;
         let content = schema::load(&connection, &path)?;
-        let (meta, rows) = sound(content, lock.witness(), &path)?;
+        let version = content.version;
+        let (meta, mut rows) = sound(content, lock.witness(), &path)?;
+        let at_home = lock.is_at_home()?;
         schema::prepare_for_writing(&connection).map_err(StoreError::sqlite("open", &path))?;
         set_keep_log(&connection, false).map_err(StoreError::sqlite("open", &path))?;
 
+        schema::migrate(&mut connection, version, &meta).map_err(StoreError::sqlite("convert", &path))?;
+        lock.settle()?;
         let checksums = rows.iter().map(|row| (row.id, row.checksum())).collect();
-        Ok((Self { connection, path, meta, checksums, lock }, rows))
+        let mut store = Self { connection, path, meta, checksums, lock };
+        if !at_home {
+            rows.iter_mut().for_each(|row| row.reserved = MAX_OFFSET);
+            let origin = Some(Origin { doubtful_before: Some(i64::MAX) });
+            store.commit(&Changes { rows: rows.clone(), forgotten: Vec::new(), origin })?;
+        }
+        Ok((store, rows))
     }
 
     /// What the store says of itself.
@@ -172,14 +184,16 @@ impl Store {
         for id in &changes.forgotten {
             self.checksums.remove(id);
         }
-        self.lock.note(Witness { store_id: meta.store_id, commits: meta.commits });
+        self.lock.note(meta.store_id, meta.commits);
         Ok(())
     }
 
     fn meta_after(&self, changes: &Changes) -> Meta {
         let mut meta = self.meta;
         meta.commits += 1;
-        meta.doubtful_origin &= !changes.origin_trusted;
+        if let Some(origin) = changes.origin {
+            meta.doubtful_before = origin.doubtful_before;
+        }
         for row in &changes.rows {
             match self.checksums.get(&row.id) {
                 Some(before) => meta.digest = meta.digest.wrapping_sub(*before),
@@ -210,7 +224,7 @@ impl Store {
 
 /// Makes an empty store. At whatever step this is killed, there is either no `store.db`, and the next start begins
 /// anew, or a whole one whose id the witness has.
-fn create(directory: &Path, lock: &Lock, now: i64) -> Result<(), StoreError> {
+fn create(directory: &Path, lock: &mut Lock, now: i64) -> Result<(), StoreError> {
     let unfinished = directory.join("store.new");
     for name in ["store.new", "store.new-journal", "store.new-wal", "store.new-shm"] {
         let path = directory.join(name);
@@ -226,7 +240,8 @@ fn create(directory: &Path, lock: &Lock, now: i64) -> Result<(), StoreError> {
     schema::create(&connection, &meta).map_err(StoreError::sqlite("create", &unfinished))?;
     connection.close().map_err(|(_, error)| StoreError::sqlite("create", &unfinished)(error))?;
     fs::File::open(&unfinished).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", &unfinished))?;
-    lock.replace(Witness { store_id: meta.store_id, commits: meta.commits })?;
+    lock.settle()?;
+    lock.replace(meta.store_id, meta.commits)?;
     let path = directory.join(DATABASE);
     fs::rename(&unfinished, &path).map_err(StoreError::io("create", &path))?;
     sync_directory(directory)

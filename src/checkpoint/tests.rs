@@ -125,7 +125,6 @@ fn origin_stays_in_doubt_until_it_is_trusted() {
     drop(open(100));
     let checkpoints = open(200);
     assert!(checkpoints.doubtful_origin());
-    assert_eq!(checkpoints.created_at(), 100);
     checkpoints.trust_origin();
     block_on(checkpoints.flush(false));
     let store_id = checkpoints.store_id();
@@ -133,6 +132,84 @@ fn origin_stays_in_doubt_until_it_is_trusted() {
     let checkpoints = open(300);
     assert!(!checkpoints.doubtful_origin());
     assert_eq!(checkpoints.store_id(), store_id);
+}
+
+#[test]
+fn until_all_sources_were_looked_at_a_file_of_any_age_is_in_doubt_then_what_is_younger_than_all_of_them_is_not() {
+    const FUTURE: i64 = 4_000;
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Checkpoints::open(&config(directory.path()), 1, no_trouble).unwrap().0;
+    let checkpoints = open();
+    assert!(checkpoints.is_doubtful(i64::MAX, i64::MAX));
+    // The clock says 2000, but there was a file that says 4000: it or the clock is wrong.
+    checkpoints.bound_origin(FUTURE, 2_000);
+    block_on(checkpoints.flush(false));
+    drop(checkpoints);
+    let checkpoints = open();
+    for (birth, changed, is_doubtful) in [
+        (1, 1, true),
+        (FUTURE, FUTURE, true),
+        (1, FUTURE + 1, true),
+        (FUTURE + 1, 1, true),
+        (FUTURE + 1, FUTURE + 1, false),
+        (0, FUTURE + 1, true),
+    ] {
+        assert_eq!(checkpoints.is_doubtful(birth, changed), is_doubtful, "{birth} {changed}");
+    }
+    checkpoints.bound_origin(9_000, 9_000);
+    assert!(!checkpoints.is_doubtful(FUTURE + 1, FUTURE + 1), "told once");
+}
+
+#[test]
+fn a_file_that_was_forgotten_is_in_doubt_when_it_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Checkpoints::open(&config(directory.path()), 1, no_trouble).unwrap().0;
+    let checkpoints = open();
+    checkpoints.trust_origin();
+    for (n, birth_ns) in [(1, 10), (2, 20)] {
+        checkpoints.admit(FileRow { birth_ns, mtime_ns: 500, ..full_row(n) }).unwrap();
+    }
+    block_on(checkpoints.flush(false));
+    checkpoints.forget(&[id(1)]);
+    assert!(checkpoints.is_doubtful(10, 900) && !checkpoints.is_doubtful(20, 900));
+    block_on(checkpoints.flush(false));
+    drop(checkpoints);
+    let checkpoints = open();
+    assert!(checkpoints.is_doubtful(10, 900) && !checkpoints.is_doubtful(20, 900));
+    checkpoints.forget(&[id(2), id(1)]);
+    assert!(checkpoints.is_doubtful(20, 900) && !checkpoints.is_doubtful(21, 900));
+}
+
+#[test]
+fn of_a_store_that_was_put_back_all_that_is_there_is_in_doubt_and_what_comes_later_is_not() {
+    let (directory, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let open = |at: &std::path::Path| Checkpoints::open(&config(at), 1, no_trouble).unwrap();
+    let (checkpoints, _) = open(directory.path());
+    checkpoints.trust_origin();
+    checkpoints.admit(full_row(1)).unwrap();
+    block_on(checkpoints.flush(true));
+    drop(checkpoints);
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, backup.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let (checkpoints, rows) = open(directory.path());
+    assert_eq!((rows[0].doubt(), checkpoints.doubtful_origin()), (None, false), "nobody copied anything");
+    drop(checkpoints);
+
+    for life in 0..2 {
+        let (checkpoints, rows) = open(backup.path());
+        assert_eq!(rows[0].position, full_row(1).position);
+        assert_eq!(rows[0].doubt().unwrap().end, ledger::MAX_OFFSET, "life {life}: kept until the file was seen");
+        assert!(checkpoints.is_doubtful(5, 5));
+    }
+    let (checkpoints, _) = open(backup.path());
+    assert_eq!(checkpoints.end_doubt_at(id(1), 7000), 7000);
+    block_on(checkpoints.flush(true));
+    drop(checkpoints);
+    let (checkpoints, rows) = open(backup.path());
+    assert_eq!(rows[0].doubt().unwrap().end, 7000);
+    assert_eq!(checkpoints.end_doubt_at(id(1), 9000), 7000);
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl CheckpointsArgs {
 /// Looks at the store or puts it aside.
 ///
 /// # Errors
-/// [`CliError::AnswerNo`] if a start would refuse the store.
+/// [`CliError::AnswerNo`] if a start would refuse the store; what is wrong was printed then.
 pub fn run(args: &CheckpointsArgs, loaded: &Loaded, out: &mut impl Write) -> Result<(), CliError> {
     let path = &loaded.config.checkpoint.path;
     let print = |text: &str, out: &mut dyn Write| out.write_all(text.as_bytes()).map_err(super::cannot_print);

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::files::File;
-use crate::checkpoint::FileRow;
+use crate::checkpoint::{self, FileRow};
 use crate::config::Mode;
 use crate::discover::watch::{Hint, Watcher};
 use crate::encode::FileFields;
@@ -308,6 +308,7 @@ impl Follower {
         let mut claims: HashMap<PathBuf, usize> = HashMap::new();
         let mut directories = BTreeSet::new();
         let mut claimed_twice = None;
+        let mut newest_ns = 0;
         for source in 0..self.shared.plans.len() {
             let listing = self.shared.plans[source].globs.list_in(&*self.shared.files);
             let mut found: Vec<(PathBuf, Stat)> = listing.files.into_iter().collect();
@@ -319,6 +320,7 @@ impl Follower {
                     claimed_twice = Some(Claimed { path, first: name(first), second: name(source) });
                     continue;
                 }
+                newest_ns = newest_ns.max(checkpoint::age(stat.birth_ns, stat.mtime_ns));
                 self.observe(&path, stat, source, false);
                 claims.insert(path, source);
             }
@@ -330,6 +332,9 @@ impl Follower {
         self.look_for_missing(&claims, &directories);
         self.watch(&directories);
         self.expire();
+        if self.scans == 0 {
+            self.shared.checkpoints.bound_origin(newest_ns, self.shared.wall_clock_ns());
+        }
         let now = Instant::now();
         let took = now - began;
         self.scans += 1;

@@ -234,14 +234,6 @@ impl Shared {
         self.wall_clock_ns() / 1_000_000_000
     }
 
-    /// Whether a file may be in Elasticsearch although the store has never heard of it: the store began empty while the
-    /// target was not, and the file is older than the store.
-    #[must_use]
-    pub fn is_doubtful(&self, stat: &Stat) -> bool {
-        let created_ns = self.checkpoints.created_at().saturating_add(1).saturating_mul(1_000_000_000);
-        self.checkpoints.doubtful_origin() && (stat.birth_ns == 0 || stat.birth_ns.min(stat.mtime_ns) <= created_ns)
-    }
-
     /// Whether every line that was read has its outcome.
     #[must_use]
     pub fn is_drained(&self) -> bool {

@@ -71,11 +71,61 @@ ID                OFFSET  RESERVED  SIZE  CREATED  DUPLICATE  DEAD  SKIPPED     
     assert_eq!(id.len(), 16);
     let expected = "\
 store: /store/store.db
-made: 2023-11-14T22:13:20Z, id , 1 commits
-origin: in doubt: the target may hold lines that this store never knew
-files: 2, 1 of them in doubt
-  0000000000000001 /logs/1/access.log\u{fffd}: resumes at 0, looks up bytes 0..4096
-it is sound: a start resumes each file at its offset
+made: 2023-11-14T22:13:20Z, id , format 2, 1 commits
+files: 2, 0 of them done; 2000 bytes settled
+lines: 14: 2 created, 3 there before, 4 dead letters, 5 skipped
+in doubt: 0000000000000001 /logs/1/access.log\u{fffd}: bytes 0 to 4096
+a start goes on where each of 2 files stands
+a start looks up 2000 bytes in doubt of 1 file
+a start looks up files that the store does not know and that are there by then
 ";
     assert_eq!(inspection.to_string(), expected);
+}
+
+/// Every file of a directory, as bytes and with the time of its last change.
+fn everything(directory: &Path) -> Vec<(PathBuf, Vec<u8>, (i64, i64))> {
+    let mut all: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let found = fs::metadata(&path).unwrap();
+            (path.clone(), fs::read(&path).unwrap(), (found.ctime(), found.ctime_nsec()))
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn looking_changes_no_byte_and_makes_no_file_closed_or_with_a_log() {
+    let (directory, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = store_with(directory.path(), vec![full_row(1), full_row(2)]);
+    for entry in fs::read_dir(directory.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.ends_with("store.db-shm") {
+            fs::copy(&path, crashed.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    drop(store);
+    assert!(fs::metadata(crashed.path().join("store.db-wal")).unwrap().len() > 0);
+    for directory in [directory.path(), crashed.path()] {
+        let before = everything(directory);
+        assert_eq!(inspect(directory).unwrap().files.len(), 2);
+        assert_eq!(everything(directory), before);
+    }
+}
+
+#[test]
+fn a_copied_store_is_told_of_with_what_it_makes_doubtful() {
+    let (directory, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    drop(store_with(directory.path(), vec![full_row(3)]));
+    for entry in fs::read_dir(directory.path()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let text = inspect(directory.path()).unwrap().to_string();
+    assert!(!text.contains("copied") && !text.contains("in doubt of"), "{text}");
+    let text = inspect(copy.path()).unwrap().to_string();
+    assert!(text.contains("copied or put back") && text.contains("looks up 3000 bytes in doubt of 1 file"), "{text}");
+    assert!(text.contains("bytes 3000 to its end"), "{text}");
 }

@@ -1,5 +1,8 @@
 use std::fs;
 
+use proptest::prelude::Rng as _;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+
 use super::super::inspect::{Verdict, inspect, reset};
 use super::super::testing::{full_row, id};
 use super::*;
@@ -34,11 +37,12 @@ fn what_was_committed_is_there_after_opening_again() {
     let directory = tempfile::tempdir().unwrap();
     let (mut store, found) = Store::open(directory.path(), 100).unwrap();
     assert!(found.is_empty());
-    assert!(store.meta().doubtful_origin);
+    assert_eq!(store.meta().doubtful_before, Some(i64::MAX));
     store.commit(&changes(rows(5))).unwrap();
     let mut newer = full_row(2);
     newer.reserved += 1;
-    let second = Changes { rows: vec![newer.clone()], forgotten: vec![id(3), id(77)], origin_trusted: true };
+    let origin = Some(Origin { doubtful_before: None });
+    let second = Changes { rows: vec![newer.clone()], forgotten: vec![id(3), id(77)], origin };
     store.commit(&second).unwrap();
     let meta = store.meta();
     drop(store);
@@ -46,7 +50,7 @@ fn what_was_committed_is_there_after_opening_again() {
     let (store, found) = Store::open(directory.path(), 200).unwrap();
     assert_eq!(found, [full_row(1), newer, full_row(4), full_row(5)]);
     assert_eq!(store.meta(), meta);
-    assert_eq!((meta.created_at, meta.commits, meta.doubtful_origin), (100, 2, false));
+    assert_eq!((meta.created_at, meta.commits, meta.doubtful_before), (100, 2, None));
 }
 
 #[test]
@@ -91,16 +95,19 @@ fn a_start_that_was_killed_while_making_the_store_is_made_good() {
 #[test]
 fn what_cannot_be_trusted_is_refused_with_its_reason() {
     type Harm = fn(&Path);
-    let cases: [(&str, Harm); 11] = [
+    let cases: [(&str, Harm); 12] = [
         ("it is empty", |d| fs::write(d.join(DATABASE), b"").unwrap()),
         ("header is that of no database", |d| fs::write(d.join(DATABASE), vec![b'x'; 8192]).unwrap()),
-        ("has format 2", |d| sql_of(d, "PRAGMA user_version = 2")),
+        ("has format 3", |d| sql_of(d, "PRAGMA user_version = 3")),
+        ("its tables are not those of its format", |d| sql_of(d, "PRAGMA user_version = 1")),
         ("format 0 never existed", |d| sql_of(d, "PRAGMA user_version = 0")),
         ("not a checkpoint store", |d| sql_of(d, "PRAGMA application_id = 1")),
-        ("file 0000000000000002: its checksum is wrong", |d| sql_of(d, "UPDATE file SET offset = 1 WHERE inode = -3")),
-        ("5 files were written, but not these 4", |d| sql_of(d, "DELETE FROM file WHERE inode = -3")),
-        ("what it says of itself is wrong", |d| sql_of(d, "UPDATE meta SET doubtful_origin = 0")),
-        ("what it says of itself cannot be read", |d| sql_of(d, "DELETE FROM meta")),
+        ("table file, row 0000000000000002: its checksum is wrong", |d| {
+            sql_of(d, "UPDATE file SET offset = 1 WHERE inode = -3")
+        }),
+        ("5 rows were written, but not these 4", |d| sql_of(d, "DELETE FROM file WHERE inode = -3")),
+        ("what the store says of itself is wrong", |d| sql_of(d, "UPDATE meta SET doubtful_before = 0")),
+        ("what the store says of itself cannot be read", |d| sql_of(d, "DELETE FROM meta")),
         ("its log store.db-wal is there", |d| {
             fs::write(d.join("store.db-wal"), b"log").unwrap();
             fs::remove_file(d.join(DATABASE)).unwrap();
@@ -170,6 +177,11 @@ fn an_old_copy_or_another_store_in_its_place_is_refused() {
     assert!(error.contains("not the store that was made here"), "{error}");
 }
 
+/// As a store says it that was copied: nothing is taken for granted.
+fn doubted(rows: &[FileRow]) -> Vec<FileRow> {
+    rows.iter().map(|row| FileRow { reserved: MAX_OFFSET, ..row.clone() }).collect()
+}
+
 /// Copies a store, harms one of its files, and opens it: refused with a reason, or exactly the right rows. `check`
 /// agrees with the start either way.
 fn refused_or_right(store: &Path, right: &[FileRow], name: &str, harm: impl FnOnce(&mut Vec<u8>)) -> bool {
@@ -186,7 +198,7 @@ fn refused_or_right(store: &Path, right: &[FileRow], name: &str, harm: impl FnOn
     assert_eq!(fs::read(&path).unwrap(), bytes, "looking changes nothing");
     let reason = match Store::open(directory.path(), 100) {
         Ok((_, rows)) => {
-            assert_eq!(rows, right);
+            assert_eq!(rows, doubted(right));
             None
         }
         Err(error) => Some(error.to_string()),
@@ -211,11 +223,17 @@ fn a_flipped_bit_is_refused_or_does_not_matter() {
         places.extend(
             (0..length / 4096).flat_map(|page| [0, 3, 5, 8, 9, 24, 40, 1500, 3000, 4000].map(|at| page * 4096 + at)),
         );
+        // And any bits of every page.
+        let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        places.extend((0..=length / 4096).flat_map(|page| {
+            std::array::from_fn::<_, 10, _>(|_| (page * 4096 + u64::from(rng.next_u32() % 4096)).min(length - 1))
+        }));
         let refused = places
             .iter()
             .filter(|place| {
                 let place = usize::try_from(**place).unwrap();
-                refused_or_right(directory.path(), &right, name, |bytes| bytes[place] ^= 1 << (place % 8))
+                let bit = 1 << (rng.next_u32() % 8);
+                refused_or_right(directory.path(), &right, name, |bytes| bytes[place] ^= bit)
             })
             .count();
         assert!(refused > 0 || name == "lock", "no flipped bit of {name} was noticed");
@@ -248,19 +266,39 @@ fn zeroed_and_swapped_pages_are_refused_or_do_not_matter() {
     }
 }
 
-/// Kept for ever: later versions must open it, or refuse it by name.
-const GOLDEN: &[u8] = include_bytes!("../testdata/store-v1.db");
+/// Kept for ever: later versions must open them, or refuse them by name. With each, what is doubtful: format 1 said of all
+/// that was not younger than the store.
+const GOLDEN: [(&[u8], Option<i64>); 2] = [
+    (include_bytes!("../testdata/store-v1.db"), Some(101_000_000_000)),
+    (include_bytes!("../testdata/store-v2.db"), Some(i64::MAX)),
+];
 
 #[test]
-fn a_store_of_format_1_opens() {
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join(DATABASE), GOLDEN).unwrap();
-    let (store, found) = Store::open(directory.path(), 200).unwrap();
-    assert_eq!(found, rows(4));
-    assert_eq!((store.meta().created_at, store.meta().commits, store.meta().doubtful_origin), (100, 1, true));
+fn a_store_of_every_format_there_ever_was_opens_and_becomes_one_of_the_newest() {
+    for (version, (golden, doubtful_before)) in (1..).zip(GOLDEN) {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(DATABASE), golden).unwrap();
+        let looked = inspect(directory.path()).unwrap();
+        assert_eq!(looked.store.as_ref().unwrap().format, version);
+        assert_eq!(looked.start[0].contains("into format 2"), version < 2, "{looked}");
+        let id = looked.store.unwrap().id;
+
+        // As it was where it was made: the witness, of the length of its time, is there.
+        let store_id = u64::from_str_radix(&id, 16).unwrap();
+        let witness = Witness { store_id, commits: 1, place: None }.encode();
+        fs::write(directory.path().join("lock"), witness).unwrap();
+        for life in 0..2 {
+            let (store, found) = Store::open(directory.path(), 200).unwrap();
+            assert_eq!(found, rows(4));
+            let meta = store.meta();
+            assert_eq!((meta.store_id, meta.created_at), (store_id, 100), "life {life}");
+            assert_eq!((meta.commits, meta.doubtful_before), (1, doubtful_before), "life {life}");
+        }
+        assert_eq!(inspect(directory.path()).unwrap().store.unwrap().format, schema::VERSION);
+    }
 }
 
-/// How `testdata/store-v1.db` was made: `LOGWEIR_GOLDEN=<file> cargo test --lib golden`.
+/// How the newest of `testdata/store-v*.db` was made: `LOGWEIR_GOLDEN=<file> cargo test --lib golden`.
 #[test]
 fn the_golden_file_can_be_made_again() {
     let directory = tempfile::tempdir().unwrap();

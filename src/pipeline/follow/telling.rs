@@ -144,7 +144,7 @@ impl Follower {
             && self.shared.first_start;
         let position = if at_end { last_line_end(content)? } else { Cursor::start().position };
         let length = if content.is_packed() { content.length()? } else { stat.size };
-        let doubt_end = if self.shared.is_doubtful(stat) { length } else { 0 };
+        let doubt_end = if self.shared.checkpoints.is_doubtful(stat.birth_ns, stat.mtime_ns) { length } else { 0 };
         let now_s = self.shared.wall_clock_s();
         let row = FileRow {
             id,
@@ -191,6 +191,12 @@ impl Follower {
         identity.birth_ns = stat.birth_ns;
         identity.missing_scans = 0;
         let unread = content.is_packed() || stat.size > identity.position.offset;
+        // Of a complete file no more will come.
+        let doubt_end = if content.is_packed() {
+            identity.doubt_end
+        } else {
+            self.shared.checkpoints.end_doubt_at(id, stat.size).min(identity.doubt_end)
+        };
         let slots = &self.shared.slots;
         // Held open from now on if there is something to read: a file deleted before its turn is still read.
         let open = (unread && slots.has_room()).then(|| slots.hold(content));
@@ -205,7 +211,7 @@ impl Follower {
             detached: false,
             format: identity.format.as_deref().and_then(|text| self.shared.stored_format(source, text)),
             last_time: identity.last_time,
-            doubt_end: identity.doubt_end,
+            doubt_end,
             fields: FileFields::new(path, id),
         };
         let backlog = self.shared.wall_clock_ns().saturating_sub(stat.mtime_ns) > BACKLOG_AGE_NS;
