@@ -4,14 +4,15 @@
 //! refuses, the changes go back to the ledger and are tried again, for as long as it takes.
 
 use std::fmt;
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::record::FileId;
 
-use super::ledger::{Changes, Ledger, LedgerError, Origin};
+use super::ledger::{Changes, Ledger, LedgerError, Origin, Totals};
 use super::store::{Store, StoreError};
 
 /// Between two attempts.
@@ -37,7 +38,14 @@ pub enum Trouble {
         attempts: u64,
     },
     /// A call contradicted the ledger and was refused: a defect.
-    Refused(LedgerError),
+    Refused {
+        /// Why.
+        error: LedgerError,
+        /// Where the file is.
+        path: Arc<Path>,
+        /// Its lines.
+        totals: Totals,
+    },
 }
 
 /// Where changes are committed.

@@ -10,6 +10,8 @@
 //! [`Ledger::committed`] and [`Ledger::put_back`].
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::record::{FileId, Outcomes, Position, Run, Span};
 
@@ -27,6 +29,9 @@ pub(super) const MAX_OFFSET: u64 = (1 << 48) - 1;
 
 /// That a file was seen is written this often (seconds): a scan of many idle files must not rewrite them all.
 const LAST_SEEN_STEP: i64 = 3600;
+
+/// So many files whose counts do not add up are named at once.
+const MAX_IMBALANCES: usize = 10;
 
 /// A call that contradicts what the ledger holds. It was refused and changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,14 +94,33 @@ pub enum LedgerError {
         /// Lines with an outcome.
         outcomes: u64,
     },
-    /// The counts of a file do not add up: a defect.
-    #[error("file {file}: {rule} does not hold")]
-    Broken {
-        /// The file.
-        file: FileId,
-        /// What should be so.
-        rule: &'static str,
-    },
+}
+
+impl LedgerError {
+    /// The file that the call was about.
+    #[must_use]
+    pub fn file(&self) -> FileId {
+        match self {
+            Self::Unknown { file }
+            | Self::Known { file }
+            | Self::Forgotten { file, .. }
+            | Self::Gap { file, .. }
+            | Self::SettledTwice { file, .. }
+            | Self::NotRead { file, .. }
+            | Self::Count { file, .. } => *file,
+        }
+    }
+}
+
+/// Counts that do not add up: a defect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imbalance {
+    /// The file; `None` where each file adds up but all together do not.
+    pub file: Option<(FileId, Arc<Path>)>,
+    /// The counts.
+    pub totals: Totals,
+    /// What should be so.
+    pub rule: &'static str,
 }
 
 /// How many lines were read and what became of them: `lines == outcomes.total() + in_flight`.
@@ -435,24 +459,34 @@ impl Ledger {
         self.files.get(&id).map(File::totals)
     }
 
-    /// Counts everything again, file by file (invariants 1 and 2).
-    ///
-    /// # Errors
-    /// [`LedgerError::Broken`]: a defect.
-    pub fn conservation(&self) -> Result<(), LedgerError> {
+    /// Counts everything again, file by file (invariants 1 and 2), and returns what does not add up; of very many files
+    /// the first few.
+    #[must_use]
+    pub fn imbalances(&self) -> Vec<Imbalance> {
+        let mut found = Vec::new();
         let mut sum = Totals { lines: self.gone.total(), outcomes: self.gone, ..Totals::default() };
         for (id, file) in &self.files {
-            file.check().map_err(|rule| LedgerError::Broken { file: *id, rule })?;
             let totals = file.totals();
+            if let Err(rule) = file.check()
+                && found.len() < MAX_IMBALANCES
+            {
+                found.push(Imbalance { file: Some((*id, Arc::clone(&file.row.path))), totals, rule });
+            }
             sum.lines += totals.lines;
             sum.outcomes += totals.outcomes;
             sum.in_flight += totals.in_flight;
             sum.lag += totals.lag;
         }
         if sum != self.totals {
-            let rule = "the sum over all files = totals";
-            return Err(LedgerError::Broken { file: FileId([0; 8]), rule });
+            found.push(Imbalance { file: None, totals: self.totals, rule: "the sum over all files = totals" });
         }
-        Ok(())
+        found
+    }
+
+    /// Makes the counts of a file wrong, as a defect would.
+    #[cfg(test)]
+    pub fn unbalance(&mut self, id: FileId) {
+        self.files.get_mut(&id).expect("it is known").lines += 1;
+        self.totals.lines += 1;
     }
 }

@@ -8,6 +8,7 @@
 //! [`ledger`] decides and is pure; [`store`] is the disk; [`Checkpoints`] is the handle that stages hold, with one
 //! thread behind it that commits. [`inspect`](mod@inspect) reads a store for people, sound or not.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -32,7 +33,7 @@ mod tests;
 
 pub use committer::Trouble;
 pub use inspect::{FileFacts, Inspection, StoreFacts, Verdict, inspect, reset};
-pub use ledger::{LedgerError, Totals};
+pub use ledger::{Imbalance, LedgerError, Totals};
 pub use row::{FileRow, Seen};
 pub use schema::Meta;
 pub use store::StoreError;
@@ -48,6 +49,8 @@ pub struct Checkpoints {
     shared: Arc<Shared>,
     reserve_ahead: u64,
     meta: Meta,
+    /// Lines of earlier runs of the program.
+    at_start: Outcomes,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -106,9 +109,10 @@ impl Checkpoints {
         for row in rows {
             ledger.restore(row).expect("the store has each file once: it is the primary key");
         }
+        let at_start = ledger.totals().outcomes;
         let state = State::new(ledger, meta.doubtful_before);
         let shared = Arc::new(Shared::new(Mutex::new(state), Box::new(on_trouble)));
-        Self { shared, reserve_ahead, meta, thread: None }
+        Self { shared, reserve_ahead, meta, at_start, thread: None }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -189,12 +193,30 @@ impl Checkpoints {
         self.state().ledger.file_totals(id)
     }
 
-    /// Counts everything again (invariants 1 and 2).
-    ///
-    /// # Errors
-    /// [`LedgerError::Broken`]: a defect.
-    pub fn conservation(&self) -> Result<(), LedgerError> {
-        self.state().ledger.conservation()
+    /// Lines of all files since the start of this process.
+    #[must_use]
+    pub fn since_start(&self) -> Totals {
+        let now = self.totals();
+        let before = self.at_start;
+        let outcomes = Outcomes {
+            created: now.outcomes.created - before.created,
+            duplicate: now.outcomes.duplicate - before.duplicate,
+            dead_lettered: now.outcomes.dead_lettered - before.dead_lettered,
+            skipped: now.outcomes.skipped - before.skipped,
+        };
+        Totals { lines: now.lines - before.total(), outcomes, ..now }
+    }
+
+    /// Counts everything again (invariants 1 and 2), and returns what does not add up: a defect.
+    #[must_use]
+    pub fn imbalances(&self) -> Vec<Imbalance> {
+        self.state().ledger.imbalances()
+    }
+
+    /// Makes the counts of a file wrong, as a defect would.
+    #[cfg(test)]
+    pub fn unbalance(&self, id: FileId) {
+        self.state().ledger.unbalance(id);
     }
 
     /// Which store it is, in messages.
@@ -240,6 +262,11 @@ impl Checkpoints {
         self.shared.until(|state| state.flushed(ticket)).await;
     }
 
+    fn refused(&self, error: LedgerError, path: Arc<Path>) {
+        let totals = self.file_totals(error.file()).unwrap_or_default();
+        self.shared.report(Trouble::Refused { error, path, totals });
+    }
+
     /// Waits for reservations of `wanted`; the fast way out is a reservation from before.
     async fn reserved(&self, wanted: Vec<(FileId, u64)>) {
         let refused = {
@@ -253,7 +280,8 @@ impl Checkpoints {
         };
         if let Some(error) = refused {
             // Nothing is sent without a reservation, and this file can have none.
-            self.shared.report(Trouble::Refused(error));
+            let path = self.row(error.file()).map_or_else(|| Path::new("").into(), |row| row.path);
+            self.refused(error, path);
             return std::future::pending().await;
         }
         self.shared.hurry();
@@ -269,7 +297,7 @@ impl Progress for Checkpoints {
     fn settle(&self, run: &Run, outcomes: Outcomes) {
         let settled = self.state().ledger.settle(run.file, run.span, outcomes);
         if let Err(error) = settled {
-            self.shared.report(Trouble::Refused(error));
+            self.refused(error, Arc::clone(&run.path));
         }
     }
 }

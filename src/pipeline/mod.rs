@@ -5,6 +5,7 @@
 //! stops and the files are the queue.
 
 pub mod archive;
+pub mod conservation;
 pub mod events;
 pub mod files;
 pub mod follow;
@@ -12,6 +13,8 @@ pub mod plan;
 pub mod pump;
 pub mod queue;
 pub mod run;
+#[cfg(test)]
+mod testing;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -33,7 +36,7 @@ use crate::config::{self, Config};
 use crate::filesystem::{FileSystem, Stat};
 use crate::parse::{self, Format};
 use crate::record::{Destination, FileId, Outcomes, Progress, Run};
-use crate::telemetry::events::Fault;
+use crate::telemetry::events::{Fault, Unbalanced};
 use crate::telemetry::{FaultCause, Health, Metrics, Stage};
 
 /// What the follower and the pump share.
@@ -253,7 +256,9 @@ impl Shared {
         if let Err(error) = self.checkpoints.read(run, last_time) {
             // A file is read by one thread at a time, from where the ledger stands: this would be a bug, and the
             // checkpoint does not move past it.
-            tracing::error!(file = %run.file, error = %error, "the ledger refused what was read");
+            let lines = self.checkpoints.file_totals(run.file).map(conservation::lines).unwrap_or_default();
+            let file = Some((run.file, &*run.path));
+            Unbalanced { file, lines, why: &error }.emit(&self.metrics);
         }
     }
 
@@ -356,7 +361,6 @@ impl Progress for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Position, Span, tail_hash};
 
     #[test]
     fn when_all_that_was_read_is_settled_there_is_no_work_and_idling_is_no_fault() {
@@ -366,40 +370,8 @@ mod tests {
         let metrics = Metrics::new("host");
         let health = Health::new(metrics.clone(), Duration::from_secs(60));
         let id = FileId([1; 8]);
-        let path: Arc<Path> = Path::new("/a.log").into();
-        let start = Position { offset: 0, tail_hash: tail_hash(&[]) };
-        let row = FileRow {
-            id,
-            source: "web".into(),
-            path: Arc::clone(&path),
-            inode: 1,
-            birth_ns: 0,
-            head_len: 1,
-            head_hash: 1,
-            ordinal: 0,
-            start: 0,
-            position: start,
-            reserved: 0,
-            size: 10,
-            mtime_ns: 0,
-            format: None,
-            last_time_ns: None,
-            done: false,
-            outcomes: Outcomes::default(),
-            first_seen: 100,
-            last_seen: 100,
-        };
-        checkpoints.admit(row).unwrap();
-        let run = Run {
-            file: id,
-            path,
-            span: Span { start: 0, end: 10 },
-            tail_hash: 7,
-            lines: 1,
-            skipped: 0,
-            doubtful: false,
-            read_at: tokio::time::Instant::now(),
-        };
+        checkpoints.admit(testing::file_row(id, "/a.log")).unwrap();
+        let run = testing::run_of(id, "/a.log", 0, 10, 1);
         health.beat(Stage::Read);
         metrics.lines_read(1, 10);
         checkpoints.read(&run, None).unwrap();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::conservation;
 use super::events::Told;
 use super::follow::{Claimed, Follower};
 use super::plan::{Plan, PlanError};
@@ -21,7 +22,7 @@ use crate::index::dead_letter::DeadLetters;
 use crate::index::{Deps, Indexer};
 use crate::record::Batch;
 use crate::setup;
-use crate::telemetry::events::Fault;
+use crate::telemetry::events::{Fault, Unbalanced};
 use crate::telemetry::export::OtlpError;
 use crate::telemetry::server::ListenError;
 use crate::telemetry::{
@@ -141,9 +142,9 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
                 .emit(&store_metrics);
         }
         Trouble::Recovered { .. } => store_health.clear(HoldCause::Store),
-        Trouble::Refused(error) => {
-            Fault { cause: FaultCause::Store, doing: "account", subject: &store_path, error: &error }
-                .emit(&store_metrics);
+        Trouble::Refused { error, path, totals } => {
+            let file = Some((error.file(), &*path));
+            Unbalanced { file, lines: conservation::lines(totals), why: &error }.emit(&store_metrics);
         }
     })?;
 
@@ -180,6 +181,12 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
     metrics.own(Gauge::InFlight, move || in_flight.in_flight());
     let letters = Arc::clone(&dead_letters);
     metrics.own(Gauge::DeadLetters, move || letters.size());
+    // Weak: what the checkpoints tell of trouble holds the metrics.
+    let account = Arc::downgrade(&checkpoints);
+    metrics.own_lines(move || {
+        account.upgrade().map(|account| conservation::lines(account.since_start())).unwrap_or_default()
+    });
+    tokio::spawn(conservation::watch(Arc::clone(&checkpoints), metrics.clone()));
     metrics.set(Gauge::MemoryLimit, shared.config.batch.max_memory.0);
     let slots = shared.slots.clone();
     metrics.own(Gauge::OpenFiles, move || slots.used() as u64);
@@ -281,10 +288,13 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
     if let Some(push) = otlp {
         let _ = tokio::time::timeout(Duration::from_secs(5), push).await;
     }
-    if let Err(error) = checkpoints.conservation() {
-        tracing::error!(%error, "lines read and outcomes do not add up");
+    let mut snapshot = metrics.snapshot();
+    if late {
+        // The pump may be in the middle of a turn: what it counted is no account.
+        conservation::check(&checkpoints, &metrics);
+    } else {
+        snapshot.lines = conservation::settle_up(&checkpoints, &metrics);
     }
-    let snapshot = metrics.snapshot();
     tracing::info!("{}", progress::summary(&snapshot, began.elapsed()));
     let in_flight = checkpoints.totals().in_flight;
     match end {

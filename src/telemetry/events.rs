@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::time::Duration;
 
-use super::metrics::Metrics;
+use super::metrics::{Lines, Metrics};
 use super::names::{DocumentOutcome, FaultCause, FileEvent, RetryCause};
 use super::said::Word;
 use crate::record::FileId;
@@ -231,6 +231,40 @@ impl Fault<'_> {
             let (doing, error) = (self.doing, self.error.to_string());
             tracing::warn!(cause = %self.cause, doing, subject = ?self.subject, error, times, "fault");
         }
+    }
+}
+
+/// Lines read and their outcomes do not add up: a defect.
+#[derive(Debug)]
+pub struct Unbalanced<'a> {
+    /// The file, where it is one; else all together.
+    pub file: Option<(FileId, &'a Path)>,
+    /// Its lines.
+    pub lines: Lines,
+    /// What should be so, or what was refused.
+    pub why: &'a dyn fmt::Debug,
+}
+
+impl Unbalanced<'_> {
+    /// Counts and logs.
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.count_fault(FaultCause::Conservation);
+        let Some(times) = times(metrics.say(("unbalanced", hash(&self.file)))) else { return };
+        let Lines { read, outcomes, in_flight } = self.lines;
+        let (file, path) = self.file.map_or(("all".to_owned(), Path::new("")), |(id, path)| (id.to_string(), path));
+        tracing::error!(
+            path = ?path,
+            file,
+            read,
+            created = outcomes.created,
+            duplicate = outcomes.duplicate,
+            dead_lettered = outcomes.dead_lettered,
+            skipped = outcomes.skipped,
+            in_flight,
+            why = ?self.why,
+            times,
+            "lines read and their outcomes do not add up"
+        );
     }
 }
 

@@ -268,7 +268,7 @@ impl Health {
         let verdict = Pulse { work, held, still: still_for }.judge(self.inner.stuck_after);
         let stuck = verdict != Verdict::Alive;
         if stuck != std::mem::replace(&mut still.stuck, stuck) {
-            let lines = self.inner.metrics.lines_in_flight();
+            let lines = self.inner.metrics.lines().in_flight;
             if stuck {
                 tracing::error!(seconds = still_for.as_secs(), lines, "there is work and nothing moves");
             } else {
@@ -282,7 +282,7 @@ impl Health {
     #[must_use]
     pub fn has_work(&self) -> bool {
         let busy = |stage: &Stage| self.inner.beats[*stage as usize].busy.load(Ordering::Relaxed);
-        Stage::PUMP.iter().any(busy) || self.inner.metrics.lines_in_flight() > 0
+        Stage::PUMP.iter().any(busy) || self.inner.metrics.lines().in_flight > 0
     }
 
     fn since_start(&self, now: Instant) -> u64 {

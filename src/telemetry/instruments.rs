@@ -1,11 +1,12 @@
 //! Every instrument and what it observes. No other module makes one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Histogram, Meter};
 
+use super::metrics::Lines;
 use super::names::{DocumentOutcome, FaultCause, FileEvent, Gauge, HoldCause, LineOutcome, RetryCause};
 
 /// Upper bounds of the duration buckets, in seconds: 1 ms … 60 s.
@@ -18,10 +19,14 @@ const BYTES: [f64; 9] =
 pub(super) const DELIVERY_LATENCY: &str = "logweir.delivery.latency";
 
 /// Where the counts are.
-#[derive(Debug)]
 pub(super) struct Numbers {
     pub(super) read_bytes: AtomicU64,
-    pub(super) lines: [AtomicU64; LineOutcome::COUNT],
+    /// What the stages counted.
+    pub(super) counted: [AtomicU64; LineOutcome::COUNT],
+    /// Whoever keeps account of lines.
+    pub(super) account: OnceLock<Box<dyn Fn() -> Lines + Send + Sync>>,
+    /// What instruments show of lines: all of one moment.
+    pub(super) shown: Mutex<Lines>,
     pub(super) lines_cut: AtomicU64,
     pub(super) documents: [AtomicU64; DocumentOutcome::COUNT],
     pub(super) retries: [AtomicU64; RetryCause::COUNT],
@@ -42,7 +47,9 @@ impl Default for Numbers {
     fn default() -> Self {
         Self {
             read_bytes: AtomicU64::new(0),
-            lines: zeros(),
+            counted: zeros(),
+            account: OnceLock::new(),
+            shown: Mutex::default(),
             lines_cut: AtomicU64::new(0),
             documents: zeros(),
             retries: zeros(),
@@ -51,6 +58,12 @@ impl Default for Numbers {
             holds: zeros(),
             gauges: std::array::from_fn(|_| Level::default()),
         }
+    }
+}
+
+impl std::fmt::Debug for Numbers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Numbers").field("counted", &self.counted).finish_non_exhaustive()
     }
 }
 
@@ -134,7 +147,7 @@ pub(super) fn observe(meter: &Meter, numbers: &Arc<Numbers>) {
             $set::ALL.iter().map(|member| member.as_str()).collect()
         };
     }
-    by("logweir.lines", "{line}", "Lines read, and what became of them", "outcome", words!(LineOutcome), |n| &n.lines);
+    lines(meter, numbers);
     by("logweir.documents", "{document}", "Documents judged", "outcome", words!(DocumentOutcome), |n| &n.documents);
     by("logweir.bulk.retries", "{request}", "Requests sent again", "cause", words!(RetryCause), |n| &n.retries);
     by("logweir.faults", "{fault}", "What went wrong while work went on", "cause", words!(FaultCause), |n| &n.faults);
@@ -162,6 +175,40 @@ pub(super) fn observe(meter: &Meter, numbers: &Arc<Numbers>) {
             .with_callback(move |observer| observer.observe(numbers.gauges[gauge as usize].get(), &[]))
             .build();
     }
+}
+
+/// What became of lines. Both instruments show the same moment, so that in each scrape lines read = the outcomes + those in
+/// flight.
+fn lines(meter: &Meter, numbers: &Arc<Numbers>) {
+    let shown = |numbers: &Numbers| *numbers.shown.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = Arc::clone(numbers);
+    let attributes: Vec<_> =
+        LineOutcome::ALL.iter().map(|outcome| [KeyValue::new("outcome", outcome.as_str())]).collect();
+    meter
+        .u64_observable_counter("logweir.lines")
+        .with_unit("{line}")
+        .with_description("Lines read, and what became of them")
+        .with_callback(move |observer| {
+            let Lines { read, outcomes, .. } = shown(&all);
+            for (outcome, attribute) in LineOutcome::ALL.iter().zip(&attributes) {
+                let number = match outcome {
+                    LineOutcome::Created => outcomes.created,
+                    LineOutcome::Duplicate => outcomes.duplicate,
+                    LineOutcome::DeadLettered => outcomes.dead_lettered,
+                    LineOutcome::Skipped => outcomes.skipped,
+                    LineOutcome::Read => read,
+                };
+                observer.observe(number, attribute);
+            }
+        })
+        .build();
+    let in_flight = Arc::clone(numbers);
+    meter
+        .u64_observable_gauge("logweir.lines.in_flight")
+        .with_unit("{line}")
+        .with_description("Lines read, without an outcome yet")
+        .with_callback(move |observer| observer.observe(shown(&in_flight).in_flight, &[]))
+        .build();
 }
 
 /// Adds; `Release`, so that who sees an outcome also sees the reading that came before it.

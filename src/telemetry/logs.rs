@@ -133,7 +133,7 @@ impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for Prioritized<W> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -161,7 +161,7 @@ pub(super) mod tests {
     }
 
     /// What `what` logs on this thread, as text.
-    pub(in super::super) fn logged(what: impl FnOnce()) -> String {
+    pub(crate) fn logged(what: impl FnOnce()) -> String {
         logged_as(&Telemetry::default(), false, what)
     }
 

@@ -7,7 +7,7 @@
 //! Recording is a few atomic additions, meant for once a batch.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
@@ -34,6 +34,8 @@ struct Inner {
     histograms: Histograms,
     prometheus: PromText,
     reader: PullReader,
+    /// Held while instruments are observed, so that all of them show the same moment.
+    observing: Mutex<()>,
     /// What events have said lately, so that a rate limit needs nothing but this handle.
     said: Mutex<Said<Subject>>,
     /// Keeps the instruments alive.
@@ -43,13 +45,30 @@ struct Inner {
 /// What a rate-limited message is about: a word for the kind of event, and the hash of what it happened to.
 pub(super) type Subject = (&'static str, u64);
 
-/// The numbers at one moment. Always: `settled() <= lines_read`.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct Snapshot {
-    /// Lines read from files.
-    pub lines_read: u64,
+/// Lines at one moment: `read == outcomes.total() + in_flight`, or lines went astray.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lines {
+    /// Read from files.
+    pub read: u64,
     /// How those that are settled ended.
     pub outcomes: Outcomes,
+    /// Read, without an outcome yet.
+    pub in_flight: u64,
+}
+
+impl Lines {
+    /// Whether every line that was read has an outcome or is in flight, and no line twice.
+    #[must_use]
+    pub fn are_conserved(&self) -> bool {
+        self.read == self.outcomes.total() + self.in_flight
+    }
+}
+
+/// The numbers at one moment.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Snapshot {
+    /// Lines.
+    pub lines: Lines,
     /// Lines that were longer than the limit; they have an outcome as well.
     pub lines_cut: u64,
     /// Bytes read, decompressed.
@@ -66,20 +85,6 @@ pub struct Snapshot {
     pub latency_p50: Option<Duration>,
     /// The time from read to settled that one in a hundred exceeds, to within a bucket.
     pub latency_p99: Option<Duration>,
-}
-
-impl Snapshot {
-    /// Lines that have an outcome.
-    #[must_use]
-    pub fn settled(&self) -> u64 {
-        self.outcomes.total()
-    }
-
-    /// Lines that were read and have no outcome yet.
-    #[must_use]
-    pub fn lines_in_flight(&self) -> u64 {
-        self.lines_read.saturating_sub(self.settled())
-    }
 }
 
 impl Metrics {
@@ -104,18 +109,21 @@ impl Metrics {
 
         let histograms = Histograms::new(&meter);
         let said = Mutex::default();
-        Self { inner: Arc::new(Inner { numbers, histograms, prometheus, reader, said, _provider: provider }) }
+        let observing = Mutex::default();
+        Self {
+            inner: Arc::new(Inner { numbers, histograms, prometheus, reader, observing, said, _provider: provider }),
+        }
     }
 
     /// `lines` lines were read, which took `bytes` bytes of (decompressed) files. To be called before their batch leaves.
     pub fn lines_read(&self, lines: u64, bytes: u64) {
-        add(&self.numbers().lines[LineOutcome::Read as usize], lines);
+        add(&self.numbers().counted[LineOutcome::Read as usize], lines);
         add(&self.numbers().read_bytes, bytes);
     }
 
     /// Lines have their outcome.
     pub fn lines_settled(&self, outcomes: Outcomes) {
-        let lines = &self.numbers().lines;
+        let lines = &self.numbers().counted;
         add(&lines[LineOutcome::Created as usize], outcomes.created);
         add(&lines[LineOutcome::Duplicate as usize], outcomes.duplicate);
         add(&lines[LineOutcome::DeadLettered as usize], outcomes.dead_lettered);
@@ -159,6 +167,12 @@ impl Metrics {
         let _first_stays = self.numbers().gauges[gauge as usize].owner.set(Box::new(ask));
     }
 
+    /// Lets `ask` say, of one moment, what became of lines: whoever keeps account of them. Without an owner it is what
+    /// [`Metrics::counted`] says. `ask` must be quick. The first owner stays.
+    pub fn own_lines(&self, ask: impl Fn() -> Lines + Send + Sync + 'static) {
+        let _first_stays = self.numbers().account.set(Box::new(ask));
+    }
+
     pub(super) fn count_cut(&self, lines: u64) {
         add(&self.numbers().lines_cut, lines);
     }
@@ -184,11 +198,25 @@ impl Metrics {
         self.inner.said.lock().unwrap_or_else(PoisonError::into_inner).say(subject, Instant::now())
     }
 
-    /// Lines that were read and have no outcome yet; cheaper than a snapshot.
+    /// What became of lines, by whoever keeps account of them.
     #[must_use]
-    pub fn lines_in_flight(&self) -> u64 {
-        let (outcomes, read) = self.lines();
-        read.saturating_sub(outcomes.total())
+    pub fn lines(&self) -> Lines {
+        self.numbers().account.get().map_or_else(|| self.counted(), |ask| ask())
+    }
+
+    /// What became of lines as the stages themselves counted when they read and settled them. Outcomes are read first,
+    /// so that a line counted as settled is also counted as read.
+    #[must_use]
+    pub fn counted(&self) -> Lines {
+        let lines = &self.numbers().counted;
+        let outcomes = Outcomes {
+            created: get(&lines[LineOutcome::Created as usize]),
+            duplicate: get(&lines[LineOutcome::Duplicate as usize]),
+            dead_lettered: get(&lines[LineOutcome::DeadLettered as usize]),
+            skipped: get(&lines[LineOutcome::Skipped as usize]),
+        };
+        let read = get(&lines[LineOutcome::Read as usize]);
+        Lines { read, outcomes, in_flight: read.saturating_sub(outcomes.total()) }
     }
 
     /// What was faulty of `cause`, since the start.
@@ -201,11 +229,9 @@ impl Metrics {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let numbers = self.numbers();
-        let (outcomes, lines_read) = self.lines();
         let (latency_p50, latency_p99) = self.latency();
         Snapshot {
-            lines_read,
-            outcomes,
+            lines: self.lines(),
             lines_cut: get(&numbers.lines_cut),
             read_bytes: get(&numbers.read_bytes),
             retried: get(&numbers.documents[DocumentOutcome::Retried as usize]),
@@ -222,28 +248,25 @@ impl Metrics {
     /// # Errors
     /// Where the encoder refuses, which would be a mistake of ours.
     pub fn prometheus_text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let _one_moment = self.observe();
         self.inner.prometheus.encode()
     }
 
     /// Everything, as OpenTelemetry exports it.
     pub(super) fn collect(&self) -> ResourceMetrics {
+        let _one_moment = self.observe();
         self.inner.reader.collect()
+    }
+
+    /// Fixes what instruments show of lines until the guard is dropped.
+    fn observe(&self) -> MutexGuard<'_, ()> {
+        let guard = self.inner.observing.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.numbers().shown.lock().unwrap_or_else(PoisonError::into_inner) = self.lines();
+        guard
     }
 
     fn numbers(&self) -> &Numbers {
         &self.inner.numbers
-    }
-
-    /// Outcomes first, so that a line counted as settled is also counted as read.
-    fn lines(&self) -> (Outcomes, u64) {
-        let lines = &self.numbers().lines;
-        let outcomes = Outcomes {
-            created: get(&lines[LineOutcome::Created as usize]),
-            duplicate: get(&lines[LineOutcome::Duplicate as usize]),
-            dead_lettered: get(&lines[LineOutcome::DeadLettered as usize]),
-            skipped: get(&lines[LineOutcome::Skipped as usize]),
-        };
-        (outcomes, get(&lines[LineOutcome::Read as usize]))
     }
 
     fn latency(&self) -> (Option<Duration>, Option<Duration>) {
@@ -285,7 +308,7 @@ fn quantile(bounds: &[f64], counts: &[u64], q: f64) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
 
     use super::*;
 
@@ -304,12 +327,12 @@ mod tests {
         metrics.set(Gauge::InFlight, 500);
 
         let snapshot = metrics.snapshot();
-        assert_eq!(snapshot.lines_in_flight(), 1);
-        assert_eq!(snapshot.outcomes, outcomes);
+        assert_eq!(snapshot.lines, Lines { read: 10, outcomes, in_flight: 1 });
         let text = text(&metrics);
         for line in [
-            format!("logweir_lines_total{{outcome=\"read\"}} {}", snapshot.lines_read),
-            format!("logweir_lines_total{{outcome=\"skipped\"}} {}", snapshot.outcomes.skipped),
+            format!("logweir_lines_total{{outcome=\"read\"}} {}", snapshot.lines.read),
+            format!("logweir_lines_in_flight {}", snapshot.lines.in_flight),
+            format!("logweir_lines_total{{outcome=\"skipped\"}} {}", snapshot.lines.outcomes.skipped),
             format!("logweir_documents_total{{outcome=\"retried\"}} {}", snapshot.retried),
             format!("logweir_read_io_bytes_total {}", snapshot.read_bytes),
             format!("logweir_checkpoint_lag_bytes {}", snapshot.lag_bytes),
@@ -320,7 +343,46 @@ mod tests {
     }
 
     #[test]
-    fn no_snapshot_shows_more_settled_than_read() {
+    fn every_scrape_adds_up_while_lines_come_and_go() {
+        let metrics = Metrics::new("web-1");
+        let account = Arc::new(Mutex::new(Lines::default()));
+        let kept = Arc::clone(&account);
+        metrics.own_lines(move || *kept.lock().unwrap());
+        let number = |text: &str, start: &str| -> u64 {
+            text.lines().find_map(|line| line.strip_prefix(start)).unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+        };
+        let done = AtomicBool::new(false);
+        let scrape = || {
+            while !done.load(Ordering::Relaxed) {
+                let text = text(&metrics);
+                let of = |outcome: &str| number(&text, &format!("logweir_lines_total{{outcome=\"{outcome}\"}} "));
+                let settled: u64 = ["created", "duplicate", "dead_lettered", "skipped"].into_iter().map(of).sum();
+                assert_eq!(of("read"), settled + number(&text, "logweir_lines_in_flight "), "{text}");
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..20_000 {
+                    let mut lines = account.lock().unwrap();
+                    lines.read += 3;
+                    lines.in_flight += 3;
+                    drop(lines);
+                    let mut lines = account.lock().unwrap();
+                    lines.in_flight -= 2;
+                    lines.outcomes.created += 1 + round % 2;
+                    lines.outcomes.dead_lettered += 1 - round % 2;
+                }
+                done.store(true, Ordering::Relaxed);
+            });
+            // Two at once: what one of them sees is not changed under it by the other.
+            scope.spawn(&scrape);
+            scope.spawn(&scrape);
+        });
+        assert_eq!(metrics.lines().in_flight, 20_000);
+    }
+
+    #[test]
+    fn stages_never_count_more_settled_than_read() {
         let metrics = Metrics::new("web-1");
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
@@ -330,11 +392,10 @@ mod tests {
                 }
             });
             while !writer.is_finished() {
-                let (outcomes, read) = metrics.lines();
-                assert!(outcomes.total() <= read);
+                assert!(metrics.counted().are_conserved());
             }
         });
-        assert_eq!(metrics.lines_in_flight(), 0);
+        assert_eq!(metrics.lines().in_flight, 0);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub mod systemd;
 
 pub use export::OtlpPush;
 pub use health::{Health, Stage};
-pub use metrics::{Metrics, Snapshot};
+pub use metrics::{Lines, Metrics, Snapshot};
 pub use names::{DocumentOutcome, FaultCause, FileEvent, Gauge, HoldCause, LineOutcome, RetryCause};
 pub use server::TelemetryServer;
 pub use systemd::Notifier;

@@ -31,8 +31,6 @@ macro_rules! closed_set {
 
 closed_set! {
     /// What became of lines: `outcome` of `logweir.lines`.
-    ///
-    /// `Read` stands last: exported in this order, the outcomes never add up to more than what was read.
     LineOutcome {
         /// Elasticsearch created the document.
         Created = "created",
@@ -42,7 +40,7 @@ closed_set! {
         DeadLettered = "dead_lettered",
         /// Left out by an include or exclude rule.
         Skipped = "skipped",
-        /// Read from a file; each line read later has exactly one of the other outcomes.
+        /// Read from a file; each line read has exactly one of the other outcomes, or is in flight.
         Read = "read",
     }
 }
@@ -139,6 +137,8 @@ closed_set! {
         DeadLetters = "dead_letters",
         /// A file that is done could not be deleted or archived.
         Done = "done",
+        /// Lines read and their outcomes do not add up: a defect.
+        Conservation = "conservation",
         /// Telemetry itself: a push or a notification failed.
         Telemetry = "telemetry",
     }

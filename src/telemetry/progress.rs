@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::health::Waiting;
-use super::metrics::Snapshot;
+use super::metrics::{Lines, Snapshot};
 
 /// How fast things went between two snapshots.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -41,8 +41,8 @@ impl RateMeter {
         #[expect(clippy::cast_precision_loss, reason = "a rate is shown in whole numbers")]
         let rate = |before: u64, after: u64| after.saturating_sub(before) as f64 / seconds;
         Rates {
-            lines: rate(last.lines_read, snapshot.lines_read),
-            documents: rate(last.outcomes.created, snapshot.outcomes.created),
+            lines: rate(last.lines.read, snapshot.lines.read),
+            documents: rate(last.lines.outcomes.created, snapshot.lines.outcomes.created),
         }
     }
 }
@@ -60,27 +60,33 @@ pub fn status(rates: Rates, snapshot: &Snapshot, waiting: &[Waiting]) -> String 
 pub fn live(rates: Rates, snapshot: &Snapshot, waiting: &[Waiting], width: usize) -> String {
     let (lines, documents) = (rounded(rates.lines), rounded(rates.documents));
     let mut text = format!("{lines} lines/s, {documents} docs/s, {}", behind(snapshot));
-    if snapshot.outcomes.dead_lettered > 0 {
-        text.push_str(&format!(", {} dead-lettered", grouped(snapshot.outcomes.dead_lettered)));
+    let dead_lettered = snapshot.lines.outcomes.dead_lettered;
+    if dead_lettered > 0 {
+        text.push_str(&format!(", {} dead-lettered", grouped(dead_lettered)));
     }
     wait_for(&mut text, waiting);
     one_line(&text, width)
 }
 
-/// What a run did, in its last line.
+/// What a run did, in its last line: an equation, or the difference.
 #[must_use]
 pub fn summary(snapshot: &Snapshot, took: Duration) -> String {
-    let outcomes = snapshot.outcomes;
-    let mut text = format!("{} lines read: {} created", grouped(snapshot.lines_read), grouped(outcomes.created));
-    for (count, word) in [
-        (outcomes.duplicate, "there already"),
-        (outcomes.dead_lettered, "dead-lettered"),
-        (outcomes.skipped, "skipped"),
-        (snapshot.lines_in_flight(), "not settled"),
+    let Lines { read, outcomes, in_flight } = snapshot.lines;
+    let mut text = format!("{} lines read", grouped(read));
+    for (sign, count, word) in [
+        ("=", outcomes.created, "created"),
+        ("+", outcomes.duplicate, "there already"),
+        ("+", outcomes.dead_lettered, "dead-lettered"),
+        ("+", outcomes.skipped, "skipped"),
+        ("+", in_flight, "in flight"),
     ] {
-        if count > 0 {
-            text.push_str(&format!(", {} {word}", grouped(count)));
-        }
+        text.push_str(&format!(" {sign} {} {word}", grouped(count)));
+    }
+    if snapshot.lines.are_conserved() {
+        text.push_str(" (conserved)");
+    } else {
+        let difference = read.abs_diff(outcomes.total() + in_flight);
+        text.push_str(&format!(" (NOT conserved: a difference of {})", grouped(difference)));
     }
     text.push_str(&format!("; {} in {:.1} s", bytes(snapshot.read_bytes), took.as_secs_f64()));
     text
@@ -168,7 +174,7 @@ mod tests {
     #[test]
     fn the_live_line_fits_the_terminal() {
         let mut snapshot = Snapshot::default();
-        snapshot.outcomes.dead_lettered = 2;
+        snapshot.lines.outcomes.dead_lettered = 2;
         let rates = Rates { lines: 1e6, documents: 999.5 };
         let whole = "1,000,000 lines/s, 1,000 docs/s, up to date, 2 dead-lettered";
         assert_eq!(live(rates, &snapshot, &[], 80), whole);
@@ -179,18 +185,28 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_names_what_is_not_zero() {
+    fn the_summary_is_an_equation_or_names_the_difference() {
         let outcomes = Outcomes { created: 1000, duplicate: 2, dead_lettered: 0, skipped: 3 };
-        let snapshot = Snapshot { lines_read: 1006, outcomes, read_bytes: 2048, ..Snapshot::default() };
-        let expected = "1,006 lines read: 1,000 created, 2 there already, 3 skipped, 1 not settled; 2.0 KiB in 1.5 s";
-        assert_eq!(summary(&snapshot, Duration::from_millis(1500)), expected);
+        let lines = Lines { read: 1006, outcomes, in_flight: 1 };
+        let mut snapshot = Snapshot { lines, read_bytes: 2048, ..Snapshot::default() };
+        let sum = "1,000 created + 2 there already + 0 dead-lettered + 3 skipped + 1 in flight";
+        let took = Duration::from_millis(1500);
+        assert_eq!(summary(&snapshot, took), format!("1,006 lines read = {sum} (conserved); 2.0 KiB in 1.5 s"));
+        for read in [1004, 1008] {
+            snapshot.lines.read = read;
+            assert!(summary(&snapshot, took).contains("(NOT conserved: a difference of 2)"));
+        }
+    }
+
+    fn of_lines(read: u64) -> Snapshot {
+        Snapshot { lines: Lines { read, ..Lines::default() }, ..Snapshot::default() }
     }
 
     #[test]
     fn rates_are_differences_over_time() {
         let start = Instant::now();
-        let mut meter = RateMeter::new(Snapshot { lines_read: 100, ..Snapshot::default() }, start);
-        let next = Snapshot { lines_read: 300, ..Snapshot::default() };
+        let mut meter = RateMeter::new(of_lines(100), start);
+        let next = of_lines(300);
         assert_eq!(meter.rates(next, start + Duration::from_secs(2)), Rates { lines: 100.0, documents: 0.0 });
         assert_eq!(meter.rates(next, start + Duration::from_secs(2)), Rates::default());
     }

@@ -180,7 +180,25 @@ fn a_file_is_forgotten_when_what_is_in_flight_is_settled() {
     assert_eq!(ledger.position(id(0)), None);
     assert_eq!(ledger.take_changes().forgotten, [id(0)]);
     assert_eq!(ledger.totals().outcomes, created(1), "totals remember it");
-    ledger.conservation().unwrap();
+    assert_eq!(ledger.imbalances(), []);
+}
+
+#[test]
+fn counts_that_do_not_add_up_are_named_with_their_file() {
+    let mut ledger = ledger_with(3);
+    ledger.read(&run(1, 0, 10, 2), None).unwrap();
+    ledger.settle(id(1), Span { start: 0, end: 10 }, created(2)).unwrap();
+    assert_eq!(ledger.imbalances(), []);
+    ledger.unbalance(id(1));
+    let path = Arc::clone(&ledger.row(id(1)).unwrap().path);
+    let totals = Totals { lines: 3, outcomes: created(2), in_flight: 0, lag: 0 };
+    let rule = "lines read = settled + in flight";
+    assert_eq!(ledger.imbalances(), [Imbalance { file: Some((id(1), path)), totals, rule }]);
+    // And where each file adds up, all together must.
+    let mut ledger = ledger_with(1);
+    ledger.totals.in_flight += 1;
+    let totals = Totals { in_flight: 1, ..Totals::default() };
+    assert_eq!(ledger.imbalances(), [Imbalance { file: None, totals, rule: "the sum over all files = totals" }]);
 }
 
 #[test]
@@ -383,7 +401,7 @@ proptest! {
             if refused {
                 prop_assert_eq!(before, format!("{ledger:?}"), "a refused call changes nothing");
             }
-            ledger.conservation().unwrap();
+            assert_eq!(ledger.imbalances(), []);
             let mut sum = Totals::default();
             for (n, model) in (0..).zip(&models) {
                 prop_assert_eq!(offset(&ledger, n), model.settled_prefix());
