@@ -1,19 +1,23 @@
 //! The real binary, with a directory of its own.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use regex::Regex;
 use serde_json::Value;
 
-use crate::node::{Node, repository, until};
+use crate::node::{self, Node, repository, until};
 
 /// A directory with logs, state and configuration for one test.
 #[derive(Debug)]
 pub struct Workspace {
     dir: tempfile::TempDir,
     url: String,
+    /// Where documents are counted: the node itself, whatever stands before it.
+    count_at: String,
 }
 
 /// A daemon that runs; killed on drop.
@@ -90,7 +94,16 @@ impl Workspace {
     pub fn for_url(url: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("logweir-test-").tempdir().expect("a directory");
         std::fs::create_dir(dir.path().join("logs")).expect("a directory");
-        Self { dir, url: url.to_owned() }
+        Self { dir, url: url.to_owned(), count_at: url.to_owned() }
+    }
+
+    /// A directory for a test that reaches `node` through `url`: a proxy, or a server with TLS.
+    ///
+    /// # Panics
+    /// If there is no room.
+    #[must_use]
+    pub fn through(url: &str, node: &Node) -> Self {
+        Self { count_at: node.url.clone(), ..Self::for_url(url) }
     }
 
     /// A path in the directory.
@@ -151,13 +164,18 @@ impl Workspace {
         command
     }
 
-    /// Runs the binary to its end.
+    /// Runs the binary to its end. What `run` says at its end must add up.
     ///
     /// # Panics
     /// If it cannot be started or does not end within two minutes.
     #[must_use]
     pub fn run(&self, arguments: &[&str]) -> Run {
-        end(self.command(arguments), arguments)
+        let run = end(self.command(arguments), arguments);
+        let ends = conserved(&run.stderr);
+        if arguments[0] == "run" && run.status == Some(0) {
+            assert_eq!(ends, 1, "how it ended is not said:\n{}", run.stderr);
+        }
+        run
     }
 
     /// The same, in a shell that first sets a limit, such as `ulimit -n 100`.
@@ -195,17 +213,51 @@ impl Workspace {
         (run.json(), run.status == Some(0))
     }
 
-    /// Expects that `verify` finds each of `lines` lines exactly once.
+    /// Expects that each of `lines` lines is in Elasticsearch exactly once, and nothing else: by `verify`, by what the
+    /// daemon said of itself, and by a count of documents without logweir.
     ///
     /// # Panics
     /// If it does not.
     pub fn assert_proven(&self, lines: u64) {
+        self.assert_proven_with(lines, lines);
+    }
+
+    /// The same for `lines` lines that files have now and `documents` documents: fewer where lines are skipped or refused,
+    /// more where files that were indexed are gone.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn assert_proven_with(&self, lines: u64, documents: u64) {
         let log = std::fs::read_to_string(self.path("daemon.log")).unwrap_or_default();
         let errors: Vec<&str> = log.lines().filter(|line| line.contains(" ERROR ")).take(5).collect();
         assert!(errors.is_empty(), "the daemon saw what must not be: {errors:#?}");
+        conserved(&log);
         let (report, satisfied) = self.verify();
         let total = &report["total"];
         assert!(satisfied && total["lines"] == lines && total["behind"] == 0, "{report:#}");
+        assert_eq!(self.documents(), documents, "documents in {:?}: {report:#}", self.targets());
+    }
+
+    /// How many documents are in the targets of the configuration, twins counted twice.
+    fn documents(&self) -> u64 {
+        self.targets().iter().map(|target| node::count(&self.count_at, target)).sum()
+    }
+
+    /// The targets, read from the configuration's text.
+    fn targets(&self) -> BTreeSet<String> {
+        let text = std::fs::read_to_string(self.path("logweir.yaml")).expect("a configuration");
+        let all = |pattern: &str| -> BTreeSet<String> {
+            let pattern = Regex::new(pattern).expect("a pattern");
+            pattern.captures_iter(&text).map(|found| found[1].to_owned()).collect()
+        };
+        let indices = all(r"\bindex: '([^']+)'");
+        if indices.is_empty() {
+            let datasets = all(r"\bdataset: ([\w.]+)");
+            assert!(!datasets.is_empty(), "no dataset in\n{text}");
+            return datasets.into_iter().map(|dataset| format!("logs-{dataset}-default")).collect();
+        }
+        let day = Regex::new("%[A-Za-z]").expect("a pattern");
+        indices.iter().map(|index| day.replace_all(index, "*").into_owned()).collect()
     }
 
     /// Where the logs are, for globs.
@@ -232,19 +284,31 @@ impl Daemon {
     }
 
     /// Kills it and waits until it is gone.
-    pub fn kill(mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub fn kill(self) {
+        drop(self);
     }
 
-    /// Ends it by SIGTERM; its exit status.
+    /// Ends it by SIGTERM; its exit status. What it says at its end must add up.
     ///
     /// # Panics
     /// If it does not end within a minute.
     pub fn stop(mut self) -> Option<i32> {
+        let before = conserved(&self.log());
         self.signal("TERM");
         let status = wait(&mut self.child, Duration::from_secs(60));
-        status.unwrap_or_else(|| panic!("did not end: {}", self.log())).code()
+        let status = status.unwrap_or_else(|| panic!("did not end: {}", self.log())).code();
+        assert_eq!(conserved(&self.log()), before + 1, "how it ended is not said:\n{}", self.log());
+        status
+    }
+
+    /// What `/metrics` shows; nothing if nobody answers.
+    #[must_use]
+    pub fn metrics(&self) -> Option<String> {
+        let log = self.log();
+        let address = log.rsplit("telemetry is served address=").next()?.split_whitespace().next()?;
+        let limit = Some(Duration::from_secs(2));
+        let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(limit).build().into();
+        agent.get(format!("http://{address}/metrics")).call().ok()?.body_mut().read_to_string().ok()
     }
 
     /// Whether it still runs.
@@ -268,9 +332,52 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        // At any instant, so just before it is killed too.
+        let metrics = if !std::thread::panicking() && self.is_running() { self.metrics() } else { None };
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(metrics) = metrics {
+            assert_scrape_conserved(&metrics);
+        }
     }
+}
+
+/// Expects that lines read = outcomes + in flight in what `/metrics` shows.
+///
+/// # Panics
+/// If it is not so.
+pub fn assert_scrape_conserved(metrics: &str) {
+    let all = Regex::new(r#"(?m)^logweir_lines(?:_total\{outcome="(\w+)"\}|(_in_flight)) (\d+)$"#).expect("a pattern");
+    let (mut read, mut sum, mut samples) = (0, 0, 0);
+    for found in all.captures_iter(metrics) {
+        let number: u64 = found[3].parse().expect("digits");
+        *(if found.get(1).is_some_and(|outcome| outcome.as_str() == "read") { &mut read } else { &mut sum }) += number;
+        samples += 1;
+    }
+    assert!(samples == 6 && read == sum, "{samples} samples, {read} read, {sum} accounted for:\n{metrics}");
+}
+
+/// Expects that every run whose end is in `log` says that lines read = outcomes + in flight, and that this is so.
+/// Returns how many there are.
+///
+/// # Panics
+/// If one does not add up.
+pub fn conserved(log: &str) -> usize {
+    assert!(!log.contains("do not add up"), "{log}");
+    let number = "([0-9,]+)";
+    let equation = format!(
+        r"{number} lines read = {number} created \+ {number} there already \+ {number} dead-lettered \+ {number} skipped \+ {number} in flight \(conserved\)"
+    );
+    let equation = Regex::new(&equation).expect("a pattern");
+    let ends = log.lines().filter(|line| line.contains(" lines read "));
+    let mut count = 0;
+    for end in ends {
+        let found = equation.captures(end).unwrap_or_else(|| panic!("lines went astray: {end}"));
+        let number = |index: usize| found[index].replace(',', "").parse::<u64>().expect("digits");
+        assert_eq!(number(1), (2..=6).map(number).sum::<u64>(), "{end}");
+        count += 1;
+    }
+    count
 }
 
 fn end(mut command: Command, arguments: &[&str]) -> Run {

@@ -97,15 +97,7 @@ impl Node {
     /// # Panics
     /// If there is no answer.
     pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-        let url = format!("{}/{path}", self.url);
-        let request =
-            ureq::http::Request::builder().method(method).uri(&url).header("content-type", "application/json");
-        let text = body.map(Value::to_string).unwrap_or_default();
-        let request = request.body(text).expect("a request");
-        let mut response = self.agent.run(request).unwrap_or_else(|error| panic!("{method} {url}: {error}"));
-        let status = response.status().as_u16();
-        let text = response.body_mut().read_to_string().unwrap_or_default();
-        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        ask(&self.agent, method, &format!("{}/{path}", self.url), body)
     }
 
     /// The same, where only success will do.
@@ -129,10 +121,7 @@ impl Node {
 
     /// How many documents there are, twins counted twice.
     pub fn count(&self, target: &str) -> u64 {
-        if self.ask("POST", &format!("{target}/_refresh"), None).0 == 404 {
-            return 0;
-        }
-        self.ok("GET", &format!("{target}/_count"), None)["count"].as_u64().unwrap_or(0)
+        count(&self.url, target)
     }
 
     /// Counts by the values of a field, as text.
@@ -162,6 +151,31 @@ impl Drop for Node {
             let _ = guard.wait();
         }
     }
+}
+
+fn ask(agent: &ureq::Agent, method: &str, url: &str, body: Option<&Value>) -> (u16, Value) {
+    let request = ureq::http::Request::builder().method(method).uri(url).header("content-type", "application/json");
+    let text = body.map(Value::to_string).unwrap_or_default();
+    let request = request.body(text).expect("a request");
+    let mut response = agent.run(request).unwrap_or_else(|error| panic!("{method} {url}: {error}"));
+    let status = response.status().as_u16();
+    let text = response.body_mut().read_to_string().unwrap_or_default();
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+/// How many documents there are in `target` of the cluster at `url`, twins counted twice.
+///
+/// # Panics
+/// If it does not answer.
+#[must_use]
+pub fn count(url: &str, target: &str) -> u64 {
+    let agent = agent();
+    if ask(&agent, "POST", &format!("{url}/{target}/_refresh"), None).0 == 404 {
+        return 0;
+    }
+    let (status, answer) = ask(&agent, "GET", &format!("{url}/{target}/_count"), None);
+    assert!(status < 300, "counting {target}: {status} {answer}");
+    answer["count"].as_u64().expect("a count")
 }
 
 fn agent() -> ureq::Agent {

@@ -408,7 +408,7 @@ fn a_truncated_file_is_read_from_its_new_start() {
     }
     place.end(daemon);
     place.assert_each_is_there_once();
-    place.workspace.assert_proven(place.lines - gone);
+    place.workspace.assert_proven_with(place.lines - gone, place.lines);
 
     // And while nobody looks.
     gone = place.lines;
@@ -416,7 +416,7 @@ fn a_truncated_file_is_read_from_its_new_start() {
     place.append(LOG, 50);
     place.once();
     place.assert_each_is_there_once();
-    place.workspace.assert_proven(place.lines - gone);
+    place.workspace.assert_proven_with(place.lines - gone, place.lines);
 }
 
 #[test]

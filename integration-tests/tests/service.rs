@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use integration_tests::daemon::binary;
+use integration_tests::daemon::{binary, conserved};
 use integration_tests::node::{repository, until};
 use integration_tests::{Node, Workspace};
 use serde_json::{Value, json};
@@ -100,6 +100,7 @@ impl<'a> Service<'a> {
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("it can be asked") {
+                conserved(&self.log());
                 return status;
             }
             assert!(began.elapsed() < limit, "still there after {limit:?}\n{}\n{}", self.heard, self.log());

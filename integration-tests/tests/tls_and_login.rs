@@ -180,7 +180,7 @@ struct Way {
 
 impl Way {
     fn new(name: &str, proxy: Proxy) -> Self {
-        let workspace = Workspace::for_url(&proxy.url());
+        let workspace = Workspace::through(&proxy.url(), Node::shared());
         let dataset = format!("tls.{name}");
         let mut text = String::new();
         for n in 0..LINES {
