@@ -38,7 +38,7 @@ const ABOVE_THE_STAGES: &[&str] = &["cli", "pipeline", "verify"];
 const CRATES: &[(&str, &[&str])] = &[
     ("backoff", &["index/retry.rs"]),
     ("config", &["config/"]),
-    ("elasticsearch", &["client/", "setup/", "verify.rs"]),
+    ("elasticsearch", &["client/", "setup/", "verify/"]),
     ("governor", &["index/limit.rs"]),
     ("notify", &["discover/watch.rs"]),
     ("opentelemetry", &["telemetry/"]),

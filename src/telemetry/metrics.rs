@@ -375,8 +375,8 @@ mod tests {
                 done.store(true, Ordering::Relaxed);
             });
             // Two at once: what one of them sees is not changed under it by the other.
-            scope.spawn(&scrape);
-            scope.spawn(&scrape);
+            scope.spawn(scrape);
+            scope.spawn(scrape);
         });
         assert_eq!(metrics.lines().in_flight, 20_000);
     }

@@ -224,7 +224,7 @@ fn every_column_is_covered_by_the_checksum() {
     let variants = [
         FileRow { id: id(8), ..base.clone() },
         FileRow { source: "x".into(), ..base.clone() },
-        FileRow { path: std::path::Path::new("/x").into(), ..base.clone() },
+        FileRow { path: Path::new("/x").into(), ..base.clone() },
         FileRow { inode: 1, ..base.clone() },
         FileRow { birth_ns: 1, ..base.clone() },
         FileRow { head_len: 1, ..base.clone() },
