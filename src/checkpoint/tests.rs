@@ -183,7 +183,7 @@ fn a_file_that_was_forgotten_is_in_doubt_when_it_comes_back() {
 #[test]
 fn of_a_store_that_was_put_back_all_that_is_there_is_in_doubt_and_what_comes_later_is_not() {
     let (directory, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let open = |at: &std::path::Path| Checkpoints::open(&config(at), 1, no_trouble).unwrap();
+    let open = |at: &Path| Checkpoints::open(&config(at), 1, no_trouble).unwrap();
     let (checkpoints, _) = open(directory.path());
     checkpoints.trust_origin();
     checkpoints.admit(full_row(1)).unwrap();
