@@ -322,6 +322,46 @@ impl Daemon {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// What its telemetry serves at `path`, such as `/metrics`.
+    ///
+    /// # Panics
+    /// If it serves none, or answers with an error where that is not `/readyz`.
+    #[must_use]
+    pub fn served(&self, path: &str) -> String {
+        let log = self.log();
+        // The last one: a log may hold several lives.
+        let address = log.rsplit("telemetry is served address=").next().and_then(|rest| rest.split_whitespace().next());
+        let url = format!("http://{}{path}", address.expect("an address"));
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut answer = agent.get(&url).call().unwrap_or_else(|error| panic!("{url}: {error}\n{log}"));
+        answer.body_mut().read_to_string().expect("text")
+    }
+
+    /// What `/readyz` says is waited for: a list of causes with their reasons.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[must_use]
+    pub fn waiting(&self) -> Value {
+        let mut body: Value = serde_json::from_str(&self.served("/readyz")).expect("JSON");
+        body["waiting"].take()
+    }
+
+    /// Waits until `/readyz` says that something with these words is waited for.
+    pub fn waits_for(&self, words: &str) {
+        until(&format!("waiting for {words:?}\n{}", self.log()), Duration::from_secs(60), || {
+            self.waiting().to_string().contains(words).then_some(())
+        });
+    }
+
+    /// The sum of a counter over all its attributes that contain `part`.
+    #[must_use]
+    pub fn counter(&self, name: &str, part: &str) -> u64 {
+        let metrics = self.served("/metrics");
+        let counts = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")) && line.contains(part));
+        counts.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
+    }
+
     /// Waits until it has said `words`.
     pub fn said(&self, words: &str) {
         until(&format!("{words:?} in\n{}", self.log()), Duration::from_secs(60), || {

@@ -6,6 +6,7 @@
 pub mod daemon;
 pub mod fake;
 pub mod node;
+pub mod numbered;
 pub mod proxy;
 pub mod reference;
 

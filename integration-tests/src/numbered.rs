@@ -1,0 +1,137 @@
+//! Numbered log lines, written at once or under load, and a count of them that asks Elasticsearch alone.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::daemon::Daemon;
+use crate::node::{Node, until};
+
+/// Field that holds the number of a line.
+const NUMBER: &str = "http.response.body.bytes";
+/// Between two writes of a load.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Well-formed lines in combined format, each another.
+#[must_use]
+pub fn lines(numbers: Range<u64>) -> String {
+    let mut text = String::new();
+    for n in numbers {
+        let _ = writeln!(
+            text,
+            "192.0.2.7 - - [17/May/2015:10:05:03 +0000] \"GET /line/{n} HTTP/1.1\" 200 {n} \"-\" \"curl/8.5.0\""
+        );
+    }
+    text
+}
+
+/// Appends to a log, which is made if it is not there.
+///
+/// # Panics
+/// If there is no room.
+pub fn append(path: &Path, text: &str) {
+    let mut file = OpenOptions::new().create(true).append(true).open(path).expect("the log");
+    file.write_all(text.as_bytes()).expect("room");
+}
+
+/// A log that grows at a steady rate until told.
+#[derive(Debug)]
+pub struct Load {
+    ends: Arc<AtomicBool>,
+    next: Arc<AtomicU64>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Load {
+    /// Appends lines to `path`, numbered from `from`.
+    #[must_use]
+    pub fn start(path: PathBuf, from: u64, per_second: u64) -> Self {
+        let (ends, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(from)));
+        let (told, number) = (Arc::clone(&ends), Arc::clone(&next));
+        let writer = std::thread::spawn(move || {
+            let began = Instant::now();
+            while !told.load(Ordering::Relaxed) {
+                let due = from + u64::try_from(began.elapsed().as_millis()).expect("short") * per_second / 1000;
+                append(&path, &lines(number.load(Ordering::Relaxed)..due));
+                number.store(due, Ordering::Relaxed);
+                std::thread::sleep(TICK);
+            }
+        });
+        Self { ends, next, writer: Some(writer) }
+    }
+
+    /// The number after the last line so far.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Ends it; the number after the last line.
+    ///
+    /// # Panics
+    /// If it could not write.
+    pub fn stop(mut self) -> u64 {
+        self.ends.store(true, Ordering::Relaxed);
+        self.writer.take().expect("it runs").join().expect("it wrote");
+        self.next()
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Waits until there are so many documents.
+///
+/// # Panics
+/// If they do not come within two minutes.
+pub fn counted(node: &Node, target: &str, documents: u64, daemon: &Daemon) {
+    let what = || format!("{documents} documents in {target}, now {}\n{}", node.count(target), daemon.log());
+    let began = Instant::now();
+    until(&format!("{documents} documents in {target}"), Duration::from_secs(150), || {
+        assert!(began.elapsed() < Duration::from_secs(120), "not there: {}", what());
+        (node.count(target) >= documents).then_some(())
+    });
+}
+
+/// Expects each number exactly once, without asking logweir: every single one is looked at.
+///
+/// # Panics
+/// If a number is missing, there twice, or none that was written.
+pub fn assert_each_is_there_once(node: &Node, target: &str, numbers: Range<u64>) {
+    let mut found: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut after = Value::Null;
+    loop {
+        let mut pages = json!({"size": 10_000, "sources": [{"n": {"terms": {"field": NUMBER}}}]});
+        if !after.is_null() {
+            pages["after"] = after;
+        }
+        let answer = node.search(target, &json!({"size": 0, "aggs": {"all": {"composite": pages}}}));
+        assert_eq!(answer["_shards"]["failed"], 0, "{answer}");
+        let page = &answer["aggregations"]["all"];
+        for bucket in page["buckets"].as_array().expect("buckets") {
+            let number = bucket["key"]["n"].as_u64().expect("a number");
+            *found.entry(number).or_default() += bucket["doc_count"].as_u64().expect("a count");
+        }
+        after = page["after_key"].clone();
+        if after.is_null() {
+            break;
+        }
+    }
+    let missing: Vec<u64> = numbers.clone().filter(|number| !found.contains_key(number)).take(20).collect();
+    assert!(missing.is_empty(), "missing in {target}, of {numbers:?}: {missing:?}…");
+    let wrong: Vec<_> = found.iter().filter(|(n, count)| **count != 1 || !numbers.contains(n)).take(20).collect();
+    assert!(wrong.is_empty(), "in {target}, of {numbers:?}, not once: {wrong:?}…");
+    assert_eq!(node.count(target), numbers.end - numbers.start, "documents without a number");
+}
