@@ -26,6 +26,8 @@ pub struct Daemon {
     child: Child,
     /// Its standard error, kept in a file so that no pipe fills.
     log: PathBuf,
+    /// Where in it this life begins: those before wrote there too.
+    began_at: usize,
 }
 
 /// A run that ended.
@@ -199,10 +201,11 @@ impl Workspace {
     pub fn start(&self, arguments: &[&str]) -> Daemon {
         let log = self.path("daemon.log");
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("room");
+        let began_at = std::fs::read(&log).map_or(0, |said| said.len());
         let mut all = vec!["run"];
         all.extend(arguments);
         let child = self.command(&all).stdout(Stdio::null()).stderr(file).spawn().expect("the binary starts");
-        Daemon { child, log }
+        Daemon { child, log, began_at }
     }
 
     /// `logweir verify`, as JSON, and whether it was satisfied.
@@ -325,15 +328,17 @@ impl Daemon {
     /// What its telemetry serves at `path`, such as `/metrics`.
     ///
     /// # Panics
-    /// If it serves none, or answers with an error where that is not `/readyz`.
+    /// If it serves none.
     #[must_use]
     pub fn served(&self, path: &str) -> String {
-        let log = self.log();
-        // The last one: a log may hold several lives.
-        let address = log.rsplit("telemetry is served address=").next().and_then(|rest| rest.split_whitespace().next());
-        let url = format!("http://{}{path}", address.expect("an address"));
+        let address = until("telemetry", Duration::from_secs(60), || {
+            let log = self.log();
+            let said = log.get(self.began_at..)?.split_once("telemetry is served address=")?.1;
+            Some(said.split_once('\n')?.0.to_owned())
+        });
+        let url = format!("http://{address}{path}");
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut answer = agent.get(&url).call().unwrap_or_else(|error| panic!("{url}: {error}\n{log}"));
+        let mut answer = agent.get(&url).call().unwrap_or_else(|error| panic!("{url}: {error}\n{}", self.log()));
         answer.body_mut().read_to_string().expect("text")
     }
 

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use integration_tests::node::until;
+use integration_tests::numbered::{Load, assert_each_is_there_once, counted};
 use integration_tests::{Daemon, Node, Run, Workspace};
 use serde_json::json;
 
@@ -28,7 +29,7 @@ impl Authority {
         let authority = Self { dir: tempfile::tempdir().expect("a directory") };
         let subject = ["-subj", "/CN=logweir test authority", "-out", "ca.pem", "-keyout", "ca.key"];
         authority.openssl(&[&["req", "-x509", "-days", "2"], &KEY[..], &subject].concat());
-        authority.sign("server", "subjectAltName = IP:127.0.0.1, DNS:localhost\nextendedKeyUsage = serverAuth\n");
+        authority.sign("server", SERVER);
         authority.sign("client", "extendedKeyUsage = clientAuth\n");
         let (certificate, key) = (authority.read("client.pem"), authority.read("client.key"));
         fs::write(authority.path("client-both.pem"), certificate + &key).expect("room");
@@ -60,7 +61,11 @@ impl Authority {
     }
 }
 
+const SERVER: &str = "subjectAltName = IP:127.0.0.1, DNS:localhost\nextendedKeyUsage = serverAuth\n";
 const KEY: [&str; 5] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+
+/// Makes nginx run as it does in production, with a master that can be told to reload.
+const RELOADABLE: &str = "# reloadable\n";
 
 /// nginx in front of the shared node; ends with this.
 struct Proxy {
@@ -116,6 +121,21 @@ impl Proxy {
         format!("https://127.0.0.1:{}", self.port)
     }
 
+    /// Reads its configuration and certificates again, if it is [`RELOADABLE`]; connections that are idle end.
+    fn reload(&self) {
+        let status = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// The certificate that a new connection is shown.
+    fn shown(&self) -> Vec<u8> {
+        let address = format!("127.0.0.1:{}", self.port);
+        let output = Command::new("openssl").args(["s_client", "-connect", &address]).stdin(Stdio::null()).output();
+        let text = String::from_utf8_lossy(&output.expect("openssl").stdout).into_owned();
+        let begin = text.find("-----BEGIN CERTIFICATE").map(|at| &text[at..]).unwrap_or_default();
+        begin.split("-----END").next().unwrap_or_default().as_bytes().to_vec()
+    }
+
     /// The YAML that trusts our authority.
     fn trust(&self) -> String {
         format!("ca_file: '{}'", self.authority.path("ca.pem").display())
@@ -130,7 +150,8 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // Not killed: with a master process, that would leave its workers behind.
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         let _ = self.child.wait();
     }
 }
@@ -146,10 +167,11 @@ fn nginx(dir: &tempfile::TempDir) -> Command {
 fn configuration(authority: &Authority, port: u16, server: &str, path: &str, location: &str) -> String {
     let node = &Node::shared().url;
     let certificates = authority.dir.path().display();
+    let master = if server == RELOADABLE { "on" } else { "off" };
     let server = server.replace("{certificates}", &certificates.to_string());
     let refusal = json!({"error": {"type": "security_exception", "reason": WORDS}, "status": 401});
     format!(
-        "daemon off; master_process off; pid nginx.pid;
+        "daemon off; master_process {master}; user root; pid nginx.pid;
 events {{}}
 http {{
     client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
@@ -409,4 +431,83 @@ fn bodies_are_compressed_where_that_is_configured_and_not_on_loopback_by_default
         let bulk = way.proxy.requests("/_bulk ");
         assert!(bulk.iter().all(|line| line.ends_with(encoding)), "{compression}: {bulk:?}");
     }
+}
+
+#[test]
+fn a_key_that_is_revoked_under_load_and_given_back_costs_nothing() {
+    let key = "VnVhQ2ZHY0JDZGJrUW0tZTVhT3g6dWkybHAyYXhUTm1zeWFrdzl0dk5udw==";
+    // nginx looks whether the file is there at each request.
+    let refused = format!(
+        "if ($http_authorization != \"ApiKey {key}\") {{ return 401; }}\nif (-f $document_root/revoked) {{ return 401; }}"
+    );
+    let way = Way::new("revoked", Proxy::start("", "/", &refused));
+    way.configure(&format!("tls: {{{}}}, auth: {{api_key: '{key}'}}, retry: {{max_delay: 500ms}}", way.proxy.trust()));
+    let target = way.target.clone();
+    let log = way.workspace.logs().join("access.log");
+    fs::remove_file(&log).expect("it is there");
+    let load = Load::start(log, 0, 300);
+    let daemon = way.workspace.start(&[]);
+    let revoked = way.proxy.dir.path().join("html/revoked");
+    fs::create_dir_all(revoked.parent().expect("a directory")).expect("room");
+    for round in 1..=2 {
+        let reached = load.next() + 300;
+        counted(Node::shared(), &target, reached, &daemon);
+        fs::write(&revoked, "").expect("room");
+        daemon.waits_for("elasticsearch_login");
+        until("some attempts", PATIENCE, || (way.proxy.requests("status=401").len() > 5 * round).then_some(()));
+        let dropped = way.workspace.run(&["dead-letters", "list", "--output", "json"]).ok();
+        assert_eq!(dropped.stdout, "");
+        fs::remove_file(&revoked).expect("it was there");
+    }
+    let lines = load.stop();
+    counted(Node::shared(), &target, lines, &daemon);
+    assert_eq!(daemon.stop(), Some(0));
+    assert_each_is_there_once(Node::shared(), &target, 0..lines);
+    way.workspace.assert_proven(lines);
+}
+
+#[test]
+fn a_certificate_is_replaced_while_lines_come_and_only_one_of_another_authority_is_waited_for() {
+    let way = Way::new("renewed", Proxy::start(RELOADABLE, "/", ""));
+    way.configure(&format!("tls: {{{}}}, retry: {{max_delay: 500ms}}", way.proxy.trust()));
+    let target = way.target.clone();
+    let log = way.workspace.logs().join("access.log");
+    fs::remove_file(&log).expect("it is there");
+    let load = Load::start(log, 0, 300);
+    let daemon = way.workspace.start(&[]);
+    counted(Node::shared(), &target, load.next() + 100, &daemon);
+    // Of the same authority, as every 90 days.
+    let same = way.proxy.shown();
+    way.proxy.authority.sign("server", SERVER);
+    way.proxy.reload();
+    until("the new certificate", PATIENCE, || (way.proxy.shown() != same).then_some(()));
+    counted(Node::shared(), &target, load.next() + 300, &daemon);
+    assert!(!daemon.log().contains("certificate"), "it went on: {}", daemon.log());
+    // Of another one.
+    let (ours, other) = (way.proxy.authority.dir.path(), Authority::new());
+    let keep = |name: &str| fs::copy(ours.join(name), ours.join(format!("kept-{name}"))).expect("room");
+    for name in ["server.pem", "server.key"] {
+        keep(name);
+        fs::copy(other.path(name), ours.join(name)).expect("room");
+    }
+    let renewed = way.proxy.shown();
+    way.proxy.reload();
+    until("the other certificate", PATIENCE, || (way.proxy.shown() != renewed).then_some(()));
+    daemon.waits_for("certificate");
+    until("it to be told", PATIENCE, || {
+        let log = daemon.log();
+        log.lines().any(|line| line.contains(" WARN ") && line.contains("certificate")).then_some(())
+    });
+    let before = Node::shared().count(&target);
+    // Mended.
+    for name in ["server.pem", "server.key"] {
+        fs::copy(ours.join(format!("kept-{name}")), ours.join(name)).expect("room");
+    }
+    way.proxy.reload();
+    let lines = load.stop();
+    counted(Node::shared(), &target, lines, &daemon);
+    assert!(before < lines, "nothing was held: {before} of {lines}");
+    assert_eq!(daemon.stop(), Some(0));
+    assert_each_is_there_once(Node::shared(), &target, 0..lines);
+    way.workspace.assert_proven(lines);
 }

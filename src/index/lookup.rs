@@ -107,13 +107,17 @@ impl<'a> Lookup<'a> {
         let mut places: BTreeMap<LineId, Vec<String>> = BTreeMap::new();
         let mut parts: Vec<&[LineId]> = ids.chunks(IDS).collect();
         while let Some(part) = parts.pop() {
-            let hits = self.search(part).await?;
-            if hits.len() >= HITS && part.len() > 1 {
+            let hits = match self.search(part).await {
                 // More copies than were thought possible: smaller parts, so that none stays unseen.
+                Ok(hits) if hits.len() >= HITS && part.len() > 1 => None,
+                Err(LookupError::Refused { status: 413, .. }) if part.len() > 1 => None,
+                searched => Some(searched?),
+            };
+            let Some(hits) = hits else {
                 let (one, other) = part.split_at(part.len() / 2);
                 parts.extend([one, other]);
                 continue;
-            }
+            };
             for hit in hits {
                 if let Ok(id) = hit.id.as_bytes().try_into() {
                     places.entry(LineId(id)).or_default().push(hit.index);

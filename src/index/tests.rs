@@ -341,6 +341,19 @@ async fn doubtful_lines_are_looked_up_across_the_whole_data_stream() {
 }
 
 #[tokio::test]
+async fn a_look_up_that_is_too_large_is_halved() {
+    let bench = Bench::new().await;
+    for n in 0..20 {
+        bench.fake.put(STREAM, id(n).as_str());
+    }
+    bench.fake.rollover(STREAM);
+    bench.fake.limit_body(400);
+    bench.index([doubtful(batch(0, 20))]).await;
+    bench.ended(0, 20, 0);
+    assert!(bench.fake.seen("_search").len() > 2);
+}
+
+#[tokio::test]
 async fn of_two_copies_the_younger_is_deleted() {
     let bench = Bench::new().await;
     bench.fake.put(STREAM, id(0).as_str());
