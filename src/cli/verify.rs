@@ -1,6 +1,7 @@
 //! `logweir verify`: the proof that each line is in Elasticsearch exactly once.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 
 use clap::Args;
 
@@ -109,12 +110,12 @@ fn write_text(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
         )
     };
     for file in &report.files {
-        row(out, &file.counts, &file.path.display().to_string())?;
+        row(out, &file.counts, &shown(&file.path))?;
         write_examples(file, out)?;
     }
     row(out, &report.total, "total")?;
     for gone in &report.gone {
-        writeln!(out, "gone: {} ({} lines, {}): cannot be compared", gone.path.display(), gone.lines, gone.file_id)?;
+        writeln!(out, "gone: {} ({} lines, {}): cannot be compared", shown(&gone.path), gone.lines, gone.file_id)?;
     }
     if report.total.is_proven() && report.total.behind == 0 {
         writeln!(out, "each line is there exactly once")?;
@@ -135,4 +136,9 @@ fn write_examples(file: &FileReport, out: &mut impl Write) -> std::io::Result<()
         }
     }
     Ok(())
+}
+
+/// A name can hold what commands a terminal.
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().escape_debug().to_string()
 }

@@ -39,10 +39,10 @@ pub struct Found {
 pub enum Evidence {
     /// The found file is shorter than the known offset (where no other file carries the identity now).
     Shorter,
-    /// The bytes before the point of comparison differ.
+    /// The bytes before the point of comparison differ, or the found file is longer than the one that carries the identity.
     Different,
     /// The bytes before the point of comparison are equal. The point is the known offset, or, where another file carries
-    /// the identity now, the end of the shorter of the two.
+    /// the identity now, the end of the found one, which is no longer than that.
     Equal,
 }
 

@@ -19,8 +19,10 @@ pub enum Hint {
     Changed(PathBuf),
     /// A writer closed this file, or it was moved in: what is there is complete.
     Completed(PathBuf),
-    /// Names changed in this directory.
-    Names(PathBuf),
+    /// Names changed in a directory.
+    Names,
+    /// This name is gone, or leads elsewhere now: if it is a directory's, so is its watch.
+    Gone(PathBuf),
 }
 
 /// Watches directories (not their subdirectories) with the system's notifications.
@@ -87,11 +89,18 @@ impl Watcher {
         self.watched.contains(directory)
     }
 
-    /// A directory of this name was removed or replaced: its watch is gone with it and is set anew by the next call of
-    /// [`Watcher::watch`].
+    /// If this was a watched directory, it was removed or moved away: its watch is set anew by the next call of
+    /// [`Watcher::watch`], if there is one of that name then.
     pub fn forget(&mut self, directory: &Path) {
         if self.watched.remove(directory) {
             let _ = self.inner.unwatch(directory);
+        }
+    }
+
+    /// All watches are set anew by the next call of [`Watcher::watch`].
+    pub fn forget_all(&mut self) {
+        for directory in std::mem::take(&mut self.watched) {
+            let _ = self.inner.unwatch(&directory);
         }
     }
 
@@ -127,7 +136,6 @@ fn forward(event: &notify::Event, sender: &SyncSender<Hint>, lost: &AtomicBool) 
 
 /// What an event may mean.
 fn hints(event: &notify::Event) -> Vec<Hint> {
-    let names = |path: &PathBuf| path.parent().map(|parent| Hint::Names(parent.to_owned()));
     let mut hints = Vec::new();
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
@@ -135,10 +143,11 @@ fn hints(event: &notify::Event) -> Vec<Hint> {
         }
         EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
             hints.extend(event.paths.iter().cloned().map(Hint::Completed));
-            hints.extend(event.paths.iter().filter_map(names));
+            hints.push(Hint::Names);
         }
         EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => {
-            hints.extend(event.paths.iter().filter_map(names));
+            hints.push(Hint::Names);
+            hints.extend(event.paths.iter().cloned().map(Hint::Gone));
         }
         EventKind::Create(_) => hints.extend(event.paths.iter().cloned().map(Hint::Changed)),
         EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => {

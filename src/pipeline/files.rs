@@ -44,6 +44,8 @@ pub struct State {
     pub key: (u64, u64),
     /// The open file, if it is held open.
     pub open: Option<Open>,
+    /// [`crate::read::Head::key`] of the file it was told to be.
+    pub head: (u32, u64),
     /// Where reading goes on.
     pub cursor: Cursor,
     /// No more will be written: what follows the last line end is a line.

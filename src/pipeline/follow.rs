@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::files::File;
+use super::plan::Plan;
 use crate::checkpoint::{self, FileRow};
 use crate::config::Mode;
 use crate::discover::watch::{Hint, Watcher};
@@ -97,6 +98,8 @@ enum What {
 /// A file that is known, by its first line and by how far it was read.
 #[derive(Debug)]
 struct Identity {
+    /// The source that first read it, if there still is one of that name.
+    source: Option<usize>,
     inode: u64,
     birth_ns: i64,
     head: (u32, u64),
@@ -111,8 +114,9 @@ struct Identity {
 
 impl Identity {
     /// What a row says of a file, whether it was just minted or comes from the store.
-    fn of(row: &FileRow) -> Self {
+    fn of(row: &FileRow, plans: &[Plan]) -> Self {
         Self {
+            source: plans.iter().position(|plan| *plan.source.name == *row.source),
             inode: row.inode,
             birth_ns: row.birth_ns,
             head: (row.head_len, row.head_hash),
@@ -193,7 +197,7 @@ impl Follower {
     }
 
     fn remember(&mut self, row: &FileRow) {
-        let identity = Identity::of(row);
+        let identity = Identity::of(row, &self.shared.plans);
         self.by_head.entry(identity.head).or_default().push(row.id);
         self.identities.insert(row.id, identity);
     }
@@ -232,6 +236,10 @@ impl Follower {
         let now = Instant::now();
         let lost = self.watcher.as_ref().is_some_and(Watcher::take_lost);
         if lost {
+            // Among them may have been that a directory was made anew.
+            if let Some(watcher) = &mut self.watcher {
+                watcher.forget_all();
+            }
             self.next_scan = now;
         }
         if now >= self.next_scan && now >= self.rested {
@@ -276,12 +284,10 @@ impl Follower {
                 Hint::Completed(path) => {
                     changed.insert(path, true);
                 }
-                Hint::Names(directory) => {
-                    self.next_scan = Instant::now();
-                    if !self.shared.files.is_dir(&directory)
-                        && let Some(watcher) = &mut self.watcher
-                    {
-                        watcher.forget(&directory);
+                Hint::Names => self.next_scan = Instant::now(),
+                Hint::Gone(path) => {
+                    if let Some(watcher) = &mut self.watcher {
+                        watcher.forget(&path);
                     }
                 }
             }
@@ -309,11 +315,14 @@ impl Follower {
         let mut directories = BTreeSet::new();
         let mut claimed_twice = None;
         let mut newest_ns = 0;
+        let known: BTreeSet<(u64, i64)> =
+            self.identities.values().map(|identity| (identity.inode, identity.birth_ns)).collect();
         for source in 0..self.shared.plans.len() {
             let listing = self.shared.plans[source].globs.list_in(&*self.shared.files);
             let mut found: Vec<(PathBuf, Stat)> = listing.files.into_iter().collect();
-            // Oldest first, so that a backlog is met in the order it was written.
-            found.sort_by_key(|(_, stat)| stat.mtime_ns);
+            // Oldest first, so that a backlog is met in the order it was written; but before all, physical files that are
+            // known: of twins that were equal so far, the one that was read goes on, and the other is compared with it.
+            found.sort_by_key(|(_, stat)| (!known.contains(&(stat.inode, stat.birth_ns)), stat.mtime_ns));
             for (path, stat) in found {
                 if let Some(&first) = claims.get(&path) {
                     let name = |index: usize| self.shared.plans[index].source.name.clone();
@@ -411,17 +420,23 @@ impl Follower {
             physical.still_since = now;
         }
         physical.stat = stat;
+        let came_back = physical.gone_since.take().is_some();
         physical.closed = closed || (physical.closed && !changed);
         match &physical.what {
             What::File(file) => {
                 let file = Arc::clone(file);
                 file.size.store(stat.size, Ordering::Relaxed);
+                if came_back {
+                    // It can be appended to again: see `deleted`.
+                    file.lock().complete = false;
+                    self.held.remove(&file.id);
+                }
                 let packed = Compression::of(path) != Compression::None;
                 if reborn {
                     self.replaced(&file, "its inode was given to a new file");
                 } else if !packed && stat.size < file.read_to.load(Ordering::Relaxed) {
                     self.replaced(&file, "it became shorter than what was read");
-                } else if changed {
+                } else if changed || came_back {
                     self.grown(key, &file);
                 }
             }

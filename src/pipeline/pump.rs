@@ -16,7 +16,7 @@ use crate::batch::Builder;
 use crate::encode::{Buffers, IndexPattern, Item, decide_time};
 use crate::enrich::Chain;
 use crate::parse::{Cache, Format};
-use crate::read::{Content, Limits, Reader, Step};
+use crate::read::{Content, Head, Limits, Reader, Step};
 use crate::record::{Batch, Document, LineId};
 use crate::telemetry::Stage;
 use crate::telemetry::events::LinesCut;
@@ -171,6 +171,20 @@ impl Pump {
         }
         let state = &mut *state;
         let Some(mut open) = state.open.take() else { return Turn::Done };
+        // Nothing before the cursor proves that this is still the file: its first line does.
+        if state.cursor.position.offset == 0 {
+            match open.content.head(state.complete) {
+                Ok(head) if head.as_ref().map(Head::key) == Some(state.head) => {}
+                Ok(_) => {
+                    shared.report(Report::Replaced(file.id));
+                    return Turn::Done;
+                }
+                Err(error) => {
+                    shared.report(Report::Unreadable(file.id, error));
+                    return Turn::Done;
+                }
+            }
+        }
         let result = self.read(file, state, &mut open.content, destination, &shared);
         file.read_to.store(state.cursor.position.offset, Ordering::Relaxed);
         open.used = Instant::now();
@@ -185,7 +199,7 @@ impl Pump {
                 if open.content.is_packed() {
                     file.size.store(file.read_to.load(Ordering::Relaxed), Ordering::Relaxed);
                 }
-                if state.complete {
+                if state.complete && !open.content.is_cut() {
                     shared.report(Report::Finished(file.id));
                 }
                 Turn::Done

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::filesystem::{FileSystem, OpenFile, Os, Stat};
 use crate::record::{TAIL_BYTES, tail_hash};
@@ -50,6 +51,14 @@ pub struct Head {
     pub bytes: Vec<u8>,
 }
 
+impl Head {
+    /// Its length and hash, by which files with an equal head are found.
+    #[must_use]
+    pub fn key(&self) -> (u32, u64) {
+        (u32::try_from(self.bytes.len()).unwrap_or(u32::MAX), xxhash_rust::xxh3::xxh3_64(&self.bytes))
+    }
+}
+
 /// An open file.
 pub struct Content {
     file: Arc<dyn OpenFile>,
@@ -58,11 +67,22 @@ pub struct Content {
 
 /// A compressed stream can only go forward; the last bytes it gave are kept, because every read overlaps the one before.
 struct Packed {
+    /// How much of the file the decoder was given.
+    taken: Arc<AtomicU64>,
     decoder: Box<dyn Read + Send>,
     /// Offset of `kept[0]`.
     kept_at: u64,
     kept: Vec<u8>,
-    ended: bool,
+    ended: Option<End>,
+}
+
+/// Where a compressed stream ended.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    /// Bytes on disk.
+    size: u64,
+    /// Whether it broke off in its middle: its writer is not done, or never will be.
+    cut: bool,
 }
 
 impl std::fmt::Debug for Content {
@@ -108,6 +128,13 @@ impl Content {
         Self { file: Arc::new(file), packed: None }
     }
 
+    /// Whether what was read to its end is a compressed stream that breaks off in its middle: what follows its last line
+    /// end is no line then, whatever the file's age.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.packed.as_ref().and_then(|packed| packed.ended).is_some_and(|end| end.cut)
+    }
+
     /// Whether offsets count decompressed bytes.
     #[must_use]
     pub fn is_packed(&self) -> bool {
@@ -128,9 +155,16 @@ impl Content {
     /// What the system or the decompressor says. A compressed stream that ends in its middle gives what it has and then
     /// ends; only damage is an error.
     pub fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        if self.packed.as_ref().is_some_and(|packed| offset < packed.kept_at) {
-            let kind = self.packed_kind()?;
-            self.packed = Some(Packed::open(&self.file, kind)?);
+        if let Some(packed) = &self.packed {
+            let grew = match packed.ended {
+                Some(end) => self.file.stat()?.size != end.size,
+                None => false,
+            };
+            // A decoder goes forward only, and not on from an end: what was read is skipped by decoding it again.
+            if grew || offset < packed.kept_at {
+                let kind = self.packed_kind()?;
+                self.packed = Some(Packed::open(&self.file, kind)?);
+            }
         }
         match &mut self.packed {
             Some(packed) => packed.read_at(offset, buf),
@@ -166,7 +200,7 @@ impl Content {
         let n = self.read_at(0, &mut buf)?;
         let end = match memchr::memchr(b'\n', &buf[..n]) {
             Some(at) => at + 1,
-            None if n == buf.len() || (complete && n > 0) => n,
+            None if n == buf.len() || (complete && n > 0 && !self.is_cut()) => n,
             None => return Ok(None),
         };
         Ok(Some(Head { bytes: buf[..end].to_vec() }))
@@ -192,7 +226,7 @@ impl Content {
             None => Ok(self.file.stat()?.size),
             Some(packed) => {
                 let mut buf = vec![0_u8; 64 << 10];
-                while !packed.ended {
+                while packed.ended.is_none() {
                     let at = packed.kept_at + packed.kept.len() as u64;
                     packed.read_at(at, &mut buf)?;
                 }
@@ -204,7 +238,8 @@ impl Content {
 
 impl Packed {
     fn open(file: &Arc<dyn OpenFile>, kind: Compression) -> io::Result<Self> {
-        let input = BufReader::with_capacity(64 << 10, At { file: Arc::clone(file), offset: 0 });
+        let taken = Arc::new(AtomicU64::new(0));
+        let input = BufReader::with_capacity(64 << 10, At { file: Arc::clone(file), offset: Arc::clone(&taken) });
         let decoder: Box<dyn Read + Send> = match kind {
             Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
             Compression::Zstd => {
@@ -216,13 +251,13 @@ impl Packed {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is no longer compressed"));
             }
         };
-        Ok(Self { decoder, kept_at: 0, kept: Vec::new(), ended: false })
+        Ok(Self { taken, decoder, kept_at: 0, kept: Vec::new(), ended: None })
     }
 
     /// `offset` is not before what is kept.
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let mut skip = vec![];
-        while !self.ended && self.kept_at + (self.kept.len() as u64) < offset {
+        while self.ended.is_none() && self.kept_at + (self.kept.len() as u64) < offset {
             skip.resize(64 << 10, 0);
             let far = usize::try_from(offset - self.kept_at - self.kept.len() as u64).unwrap_or(usize::MAX);
             let want = far.min(skip.len());
@@ -233,7 +268,7 @@ impl Packed {
         let mut filled = (self.kept.len() - from_kept).min(buf.len());
         buf[..filled].copy_from_slice(&self.kept[from_kept..from_kept + filled]);
         let fresh = filled;
-        while filled < buf.len() && !self.ended {
+        while filled < buf.len() && self.ended.is_none() {
             filled += self.decode(&mut buf[filled..])?;
         }
         let new = buf[fresh..filled].to_vec();
@@ -245,19 +280,18 @@ impl Packed {
     fn decode(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.decoder.read(buf) {
-                Ok(0) => {
-                    self.ended = true;
-                    return Ok(0);
-                }
+                Ok(0) => return Ok(self.end(false)),
                 Ok(n) => return Ok(n),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    self.ended = true;
-                    return Ok(0);
-                }
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(self.end(true)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn end(&mut self, cut: bool) -> usize {
+        self.ended = Some(End { size: self.taken.load(Ordering::Relaxed), cut });
+        0
     }
 
     /// Appends what was decoded and lets go of what no later read can ask for.
@@ -275,13 +309,13 @@ impl Packed {
 /// A reader with an offset of its own, so that decoders of one open file do not share a position.
 struct At {
     file: Arc<dyn OpenFile>,
-    offset: u64,
+    offset: Arc<AtomicU64>,
 }
 
 impl Read for At {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read_at(buf, self.offset)?;
-        self.offset += n as u64;
+        let n = self.file.read_at(buf, self.offset.load(Ordering::Relaxed))?;
+        self.offset.fetch_add(n as u64, Ordering::Relaxed);
         Ok(n)
     }
 }
@@ -340,6 +374,24 @@ mod tests {
         let (mut content, _) = Content::open(&path).unwrap();
         let length = content.length().unwrap();
         assert!(length > 0 && length < text().len() as u64);
+    }
+
+    #[test]
+    fn a_gz_that_grows_is_read_on_where_it_was_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("growing.gz");
+        let whole = [gzip(&text()[..300_000]), gzip(&text()[300_000..])].concat();
+        std::fs::write(&path, &whole[..whole.len() / 3]).unwrap();
+        let (mut content, _) = Content::open(&path).unwrap();
+        let length = content.length().unwrap();
+        assert!(content.is_cut() && length > 2000);
+        std::fs::write(&path, &whole).unwrap();
+        let mut buf = vec![0; 5000];
+        let n = content.read_at(length - 1000, &mut buf).unwrap();
+        let at = usize::try_from(length).unwrap() - 1000;
+        assert_eq!(buf[..n], text()[at..at + 5000]);
+        assert_eq!(content.length().unwrap(), text().len() as u64);
+        assert!(!content.is_cut());
     }
 
     #[test]

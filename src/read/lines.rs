@@ -75,8 +75,8 @@ pub struct Reader {
 
 impl Reader {
     /// Reads one block of `content` at `cursor`, gives each whole line to `line` (with the offset of its end, terminator
-    /// included), and moves the cursor. With `complete`, what follows the last line end is a line too. Where `line`
-    /// returns `false`, reading stops behind that line.
+    /// included), and moves the cursor. With `complete`, what follows the last line end is a line too, unless it is a
+    /// compressed stream that breaks off there. Where `line` returns `false`, reading stops behind that line.
     ///
     /// # Errors
     /// What the system or the decompressor says; the cursor stands where the last delivered line ends.
@@ -112,6 +112,7 @@ impl Reader {
             want = longest;
         };
         let at_end = read < want;
+        let complete = complete && !(at_end && content.is_cut());
         let data = back + whole_lines;
         if whole_lines > 0 {
             let taken = deliver(&self.buf[back..data], start, limits, &mut line);
@@ -168,7 +169,7 @@ impl Reader {
             }
             at += read as u64;
             if read < BLOCK_BYTES {
-                if complete {
+                if complete && !content.is_cut() {
                     break at;
                 }
                 cursor.scanned = at;

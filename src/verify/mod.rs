@@ -276,7 +276,7 @@ impl Verification<'_> {
         let complete = self.plans[source].source.mode == Mode::Chunks || Compression::of(path) != Compression::None;
         let Some(head) = content.head(complete).map_err(fail)? else { return Ok(None) };
         let length = content.length().map_err(fail)?;
-        let key = (u32::try_from(head.bytes.len()).unwrap_or(u32::MAX), xxhash_rust::xxh3::xxh3_64(&head.bytes));
+        let key = head.key();
         let mut rows = by_head.get(&key).cloned().unwrap_or_default();
         // The physical file itself before copies of it, then what was read furthest.
         rows.sort_by_key(|row| (row.inode != stat.inode, std::cmp::Reverse(row.position.offset)));
@@ -286,6 +286,8 @@ impl Verification<'_> {
                     Some(tail_hash) => Position { offset: row.start, tail_hash },
                     None => continue,
                 };
+                // A file keeps the source that it was first read by, wherever it was moved.
+                let source = self.plans.iter().position(|plan| *plan.source.name == *row.source).unwrap_or(source);
                 return Ok(Some(Subject {
                     path: path.to_owned(),
                     source,

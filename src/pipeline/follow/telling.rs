@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::files::{File, State};
-use super::{BACKLOG_AGE_NS, Follower, What};
+use super::{BACKLOG_AGE_NS, Follower, Report, What};
 use crate::checkpoint::FileRow;
 use crate::config::{Mode, StartAt};
 use crate::discover::identity::{self, Answer, Evidence, Found, Known};
@@ -78,7 +78,7 @@ impl Follower {
             return Ok(());
         }
         let Some(head) = content.head(complete)? else { return Ok(()) };
-        let head_key = (u32::try_from(head.bytes.len()).unwrap_or(u32::MAX), xxhash_rust::xxh3::xxh3_64(&head.bytes));
+        let head_key = head.key();
         let waited = first_seen.elapsed() >= self.shared.config.read.settle_time.0;
         let found = Found { inode: stat.inode, birth_ns: stat.birth_ns, waited };
         let mut answers = Vec::new();
@@ -94,11 +94,21 @@ impl Follower {
                 attached_elsewhere: other.is_some(),
             };
             let evidence = match other {
-                Some(file) => {
-                    let (evidence, sizes) = compare_with_attached(&*self.shared.files, file, &mut content)?;
-                    compared = sizes;
-                    evidence
-                }
+                Some(file) => match compare_with_attached(&*self.shared.files, file, &mut content)? {
+                    Compared::As(evidence, sizes) => {
+                        compared = sizes;
+                        evidence
+                    }
+                    // Compared once it is known what became of the carrier: its name was given away or removed just now,
+                    // or it was cut and filled again, and this may be the copy that was made before.
+                    unclear => {
+                        if matches!(unclear, Compared::Replaced) {
+                            self.shared.report(Report::Replaced(id));
+                        }
+                        answers.push((id, Answer::Wait));
+                        continue;
+                    }
+                },
                 None => match content.hash_at(identity.position.offset)? {
                     None => Evidence::Shorter,
                     Some(hash) if hash == identity.position.tail_hash => Evidence::Equal,
@@ -190,6 +200,11 @@ impl Follower {
         identity.inode = stat.inode;
         identity.birth_ns = stat.birth_ns;
         identity.missing_scans = 0;
+        // Wherever it is moved, and whatever source lists it there: its documents are in one target.
+        let source = identity.source.unwrap_or(source);
+        if let Some(physical) = self.physical.get_mut(&key) {
+            physical.source = source;
+        }
         let unread = content.is_packed() || stat.size > identity.position.offset;
         // Of a complete file no more will come.
         let doubt_end = if content.is_packed() {
@@ -204,6 +219,7 @@ impl Follower {
             path: path.into(),
             key,
             open,
+            head: identity.head,
             cursor: Cursor::at(identity.position),
             complete,
             rest: 0,
@@ -259,18 +275,40 @@ impl Follower {
     }
 }
 
-fn compare_with_attached(
-    files: &dyn FileSystem,
-    file: &File,
-    content: &mut Content,
-) -> io::Result<(Evidence, (u64, u64))> {
-    let path = Arc::clone(&file.lock().path);
-    let (mut original, original_stat) = Content::open_in(files, &path)?;
-    let sizes = (original_stat.size, content.stat()?.size);
-    let point = original.length()?.min(content.length()?);
-    let evidence =
-        if original.hash_at(point)? == content.hash_at(point)? { Evidence::Equal } else { Evidence::Different };
-    Ok((evidence, sizes))
+/// How a file compares with the physical file that carries an identity.
+enum Compared {
+    /// So; with the sizes on disk of the carrier and of the file.
+    As(Evidence, (u64, u64)),
+    /// The carrier is not at its path any more.
+    Moved,
+    /// What the carrier holds is not what was read from it.
+    Replaced,
+}
+
+fn compare_with_attached(files: &dyn FileSystem, file: &File, content: &mut Content) -> io::Result<Compared> {
+    let (path, key, head, position, complete) = {
+        let state = file.lock();
+        (Arc::clone(&state.path), state.key, state.head, state.cursor.position, state.complete)
+    };
+    // Before the carrier's, so that a copy in the making is never longer.
+    let (size, length) = (content.stat()?.size, content.length()?);
+    let (mut original, original_stat) = match Content::open_in(files, &path) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Compared::Moved),
+        Err(error) => return Err(error),
+    };
+    if original_stat.key() != key {
+        return Ok(Compared::Moved);
+    }
+    let is_what_was_read = original.head(complete)?.is_some_and(|found| found.key() == head)
+        && original.hash_at(position.offset)? == Some(position.tail_hash);
+    if !is_what_was_read {
+        return Ok(Compared::Replaced);
+    }
+    let sizes = (original_stat.size, size);
+    // What has more than the carrier is no copy of it: nobody else would read the rest.
+    let equal = length <= original.length()? && original.hash_at(length)? == content.hash_at(length)?;
+    Ok(Compared::As(if equal { Evidence::Equal } else { Evidence::Different }, sizes))
 }
 
 fn last_line_end(content: &mut Content) -> io::Result<Position> {
