@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use crate::node::{self, Node, repository, until};
 
+/// What runs to its end may take so long.
+const LIMIT: Duration = Duration::from_secs(120);
+
 /// A directory with logs, state and configuration for one test.
 #[derive(Debug)]
 pub struct Workspace {
@@ -172,7 +175,16 @@ impl Workspace {
     /// If it cannot be started or does not end within two minutes.
     #[must_use]
     pub fn run(&self, arguments: &[&str]) -> Run {
-        let run = end(self.command(arguments), arguments);
+        self.run_within(arguments, LIMIT)
+    }
+
+    /// The same, with a limit of its own.
+    ///
+    /// # Panics
+    /// If it cannot be started or does not end in time.
+    #[must_use]
+    pub fn run_within(&self, arguments: &[&str], limit: Duration) -> Run {
+        let run = end(self.command(arguments), arguments, limit);
         let ends = conserved(&run.stderr);
         if arguments[0] == "run" && run.status == Some(0) {
             assert_eq!(ends, 1, "how it ended is not said:\n{}", run.stderr);
@@ -190,7 +202,7 @@ impl Workspace {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(format!("{limit}; exec \"$0\" \"$@\"")).arg(inner.get_program()).args(inner.get_args());
         shell.stdin(Stdio::null());
-        end(shell, arguments)
+        end(shell, arguments, LIMIT)
     }
 
     /// Starts `logweir run`.
@@ -425,13 +437,13 @@ pub fn conserved(log: &str) -> usize {
     count
 }
 
-fn end(mut command: Command, arguments: &[&str]) -> Run {
+fn end(mut command: Command, arguments: &[&str], limit: Duration) -> Run {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
     let mut stdout = child.stdout.take().expect("piped");
     let mut stderr = child.stderr.take().expect("piped");
     let out = std::thread::spawn(move || read(&mut stdout));
     let err = std::thread::spawn(move || read(&mut stderr));
-    let status = wait(&mut child, Duration::from_secs(120));
+    let status = wait(&mut child, limit);
     let (stdout, stderr) = (out.join().expect("read"), err.join().expect("read"));
     let status = status.unwrap_or_else(|| panic!("{arguments:?} did not end\n{stdout}\n{stderr}"));
     Run { status: status.code(), stdout, stderr }

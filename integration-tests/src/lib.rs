@@ -4,9 +4,12 @@
 //! starts ends with it.
 
 pub mod daemon;
+pub mod dice;
 pub mod fake;
+pub mod machine;
 pub mod node;
 pub mod numbered;
+pub mod place;
 pub mod proxy;
 pub mod reference;
 

@@ -6,8 +6,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use integration_tests::dice::Dice;
 use integration_tests::node::until;
 use integration_tests::{Node, Workspace};
 use serde_json::{Value, json};
@@ -18,27 +19,6 @@ const ROLLOVER_AT: usize = KILLS / 2;
 const LINES_A_FILE: u64 = 2500;
 const PAUSE: Duration = Duration::from_millis(5);
 const MAX_LINES_A_PAUSE: u64 = 30;
-
-/// Numbers that look random and follow from a seed (xorshift64*).
-struct Dice(u64);
-
-impl Dice {
-    /// Seeded by `LOGWEIR_TEST_SEED`, else by the clock; says by what, so that a failure can be repeated.
-    fn new() -> Self {
-        let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
-        let given = std::env::var("LOGWEIR_TEST_SEED").ok();
-        let seed = given.map_or_else(now, |text| text.parse().expect("LOGWEIR_TEST_SEED is a number"));
-        println!("LOGWEIR_TEST_SEED={seed}");
-        Self(seed.max(1))
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % limit
-    }
-}
 
 /// Appends numbered lines to `access.log`, in pieces that need not end with a line, and rotates it as logrotate does:
 /// `access.log.1` is the youngest of the old.
@@ -135,8 +115,8 @@ fn check(target: &str, dataset: &str, more: &str, arguments: &[&str], roll_over:
         &format!("  - {{name: web, paths: ['{{logs}}/access.log*'], format: combined, dataset: {dataset}}}"),
         &more,
     );
-    let mut dice = Dice::new();
-    let (stop, writer) = Writer::spawn(&workspace.logs(), Dice(dice.0 ^ 0x5EED));
+    let mut dice = Dice::for_test();
+    let (stop, writer) = Writer::spawn(&workspace.logs(), Dice::seeded(dice.seed() ^ 0x5EED));
     let mut grew = 0;
     for kill in 0..KILLS {
         let before = refreshed_count(node, target);

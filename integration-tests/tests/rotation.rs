@@ -1,195 +1,14 @@
 //! Logs that rotate, move, shrink and vanish, as people and logrotate do it: each line is indexed once.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use integration_tests::node::until;
-use integration_tests::{Daemon, Node, Workspace};
+use integration_tests::place::{LOG, PATIENCE, Place, QUICK, metric};
+use integration_tests::{Daemon, Node, Proxy, Workspace};
 use serde_json::{Value, json};
-
-const LOG: &str = "access.log";
-const PATIENCE: Duration = Duration::from_secs(60);
-/// So that a test need not wait long.
-const QUICK: &str = "read: {scan_interval: 500ms, settle_time: 300ms";
-
-/// A place with logs whose lines are numbered.
-struct Place {
-    node: &'static Node,
-    workspace: Workspace,
-    target: String,
-    /// How many lines were written in all files.
-    lines: u64,
-}
-
-impl Place {
-    /// With `paths: ['{logs}/{glob}']` and more keys of the source.
-    fn new(name: &str, glob: &str, source: &str) -> Self {
-        Self::with(name, glob, source, "")
-    }
-
-    /// And more keys of `read`, and sections.
-    fn with(name: &str, glob: &str, source: &str, more: &str) -> Self {
-        let node = Node::shared();
-        let workspace = Workspace::new(node);
-        let source = format!(
-            "  - {{name: web, paths: ['{{logs}}/{glob}'], format: combined, dataset: rotation.{name}{source}}}"
-        );
-        let (read, sections) = more.split_once('\n').unwrap_or((more, ""));
-        workspace.configure(&source, &format!("{QUICK}{read}}}\n{sections}"));
-        Self { node, workspace, target: format!("logs-rotation.{name}-default"), lines: 0 }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.workspace.logs().join(name)
-    }
-
-    /// The next `n` lines.
-    fn next(&mut self, n: u64) -> String {
-        let mut text = String::new();
-        for number in self.lines..self.lines + n {
-            let _ = writeln!(
-                text,
-                "192.0.2.{} - - [03/Jun/2024:10:{:02}:{:02} +0000] \"GET /line/{number} HTTP/1.1\" 200 {} \"-\" \
-                 \"curl/8.5.0\"",
-                number % 200,
-                number / 60 % 60,
-                number % 60,
-                number % 900 + 100,
-            );
-        }
-        self.lines += n;
-        text
-    }
-
-    /// Appends the next `n` lines.
-    fn append(&mut self, name: &str, n: u64) {
-        let text = self.next(n);
-        let mut file = OpenOptions::new().create(true).append(true).open(self.path(name)).expect("the log");
-        file.write_all(text.as_bytes()).expect("room");
-    }
-
-    fn rename(&self, from: &str, to: &str) {
-        fs::rename(self.path(from), self.path(to)).expect("renamed");
-    }
-
-    /// `access.log` becomes `access.log.1`, that one `access.log.2`, and so on.
-    fn rotate(&self) {
-        let name = |n: u32| if n == 0 { LOG.to_owned() } else { format!("{LOG}.{n}") };
-        let old = (1..).take_while(|n| self.path(&name(*n)).is_file()).count() as u32;
-        for n in (0..=old).rev() {
-            self.rename(&name(n), &name(n + 1));
-        }
-    }
-
-    /// Runs the system's logrotate over `access.log`.
-    fn logrotate(&self, options: &str) {
-        let config = self.workspace.path("logrotate.conf");
-        let text = format!("{} {{\n  rotate 20\n{options}\n}}\n", self.path(LOG).display());
-        fs::write(&config, text).expect("room");
-        let path = std::env::var("PATH").unwrap_or_default();
-        let output = Command::new("logrotate")
-            .arg("--force")
-            .arg("--state")
-            .arg(self.workspace.path("logrotate.state"))
-            .arg(&config)
-            // Where it is, for users who are not root.
-            .env("PATH", format!("{path}:/usr/sbin"))
-            .output()
-            .expect("logrotate (Debian: package logrotate)");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn start(&self) -> Daemon {
-        self.workspace.start(&[])
-    }
-
-    fn once(&self) {
-        let _ = self.workspace.run(&["run", "--once"]).ok();
-    }
-
-    fn count(&self) -> u64 {
-        self.node.count(&self.target)
-    }
-
-    /// Waits until as many documents are there as lines were written.
-    fn caught_up(&self, daemon: &Daemon) {
-        self.counted(daemon, self.lines);
-    }
-
-    fn counted(&self, daemon: &Daemon, documents: u64) {
-        let began = Instant::now();
-        until("documents", 2 * PATIENCE, || {
-            let count = self.count();
-            let late = began.elapsed() > PATIENCE;
-            assert!(!late, "{count} documents of {documents} in {}\n{}", self.target, daemon.log());
-            (count >= documents).then_some(())
-        });
-    }
-
-    /// How often each number is there, by reading the documents.
-    fn numbers(&self) -> BTreeMap<u64, u64> {
-        let answer = self.node.search(&self.target, &json!({"size": 10_000, "_source": ["url.path"]}));
-        let mut numbers = BTreeMap::new();
-        for hit in answer["hits"]["hits"].as_array().expect("hits") {
-            let path = hit["_source"]["url"]["path"].as_str().unwrap_or_else(|| panic!("{hit}"));
-            let number = path.strip_prefix("/line/").and_then(|number| number.parse().ok());
-            *numbers.entry(number.unwrap_or_else(|| panic!("{hit}"))).or_default() += 1;
-        }
-        numbers
-    }
-
-    /// Expects each line in Elasticsearch once, without asking logweir.
-    fn assert_each_is_there_once(&self) {
-        self.assert_numbers(0..self.lines);
-    }
-
-    fn assert_numbers(&self, expected: impl Iterator<Item = u64>) {
-        let expected: BTreeMap<u64, u64> = expected.map(|number| (number, 1)).collect();
-        let found = self.numbers();
-        let missing: Vec<_> = expected.keys().filter(|number| !found.contains_key(number)).collect();
-        let odd: Vec<_> = found.iter().filter(|(number, n)| expected.get(number) != Some(*n)).collect();
-        assert!(missing.is_empty() && odd.is_empty(), "missing: {missing:?}, twice or too much: {odd:?}");
-    }
-
-    /// Ends the daemon once everything is there, and proves it.
-    fn finish(&self, daemon: Daemon) {
-        self.caught_up(&daemon);
-        self.end(daemon);
-        self.proven();
-    }
-
-    fn end(&self, daemon: Daemon) {
-        let status = daemon.stop();
-        // Shown where what follows fails.
-        println!("{}", fs::read_to_string(self.workspace.path("daemon.log")).unwrap_or_default());
-        assert_eq!(status, Some(0));
-    }
-
-    fn proven(&self) {
-        self.assert_each_is_there_once();
-        self.workspace.assert_proven(self.lines);
-    }
-
-    /// Elasticsearch refuses writes to the target, or no longer.
-    fn block(&self, blocked: bool) {
-        let settings = json!({"index.blocks.write": blocked});
-        self.node.ok("PUT", &format!("{}/_settings", self.target), Some(&settings));
-    }
-
-    /// Lines that are indexed before anything is blocked, so that there is something to block.
-    fn begin(&mut self, name: &str) -> Daemon {
-        self.append(name, 10);
-        let daemon = self.start();
-        self.caught_up(&daemon);
-        self.block(true);
-        daemon
-    }
-}
 
 #[test]
 fn rotation_by_rename_while_the_daemon_runs_loses_nothing() {
@@ -319,6 +138,71 @@ fn what_logrotate_compresses_while_the_daemon_runs_is_not_read_twice() {
 }
 
 #[test]
+fn logrotate_with_delaycompress_and_dateext_loses_nothing() {
+    for (name, options) in [("delay", "delaycompress"), ("date", "dateext\ndateformat -%Y%m%d-%s")] {
+        let mut place = Place::new(name, "access.log*", "");
+        let daemon = place.start();
+        for round in 0..4 {
+            place.append(LOG, 100 + round);
+            if round % 2 == 0 {
+                place.caught_up(&daemon);
+            }
+            // Names of seconds must differ.
+            let second = SystemTime::now();
+            place.logrotate(&format!("create\ncompress\n{options}"));
+            until("the next second", PATIENCE, || (second.elapsed().ok()? > Duration::from_secs(1)).then_some(()));
+        }
+        place.append(LOG, 3);
+        place.finish(daemon);
+        place.append(LOG, 20);
+        place.logrotate(&format!("create\ncompress\n{options}"));
+        place.append(LOG, 4);
+        place.once();
+        place.proven();
+    }
+}
+
+/// Rotates in every way while `proxy` or a block keeps documents away, then lets them through.
+fn rotate_while_behind(mut place: Place, daemon: Daemon, heal: impl FnOnce(&Place)) {
+    place.append(LOG, 3000);
+    for round in 0..6 {
+        place.append(LOG, 300 * round + 100);
+        match round % 3 {
+            0 => place.rotate(),
+            1 => place.logrotate("copytruncate"),
+            _ => place.logrotate("create"),
+        }
+        place.append(LOG, 10);
+    }
+    heal(&place);
+    place.finish(daemon);
+    place.once();
+    place.proven();
+}
+
+const SMALL_MEMORY: &str = ", max_line_bytes: 4KiB\nbatch: {max_bytes: 16KiB, max_memory: 64KiB}\n\
+                            elasticsearch: {urls: ['{url}'], retry: {max_delay: 500ms}}";
+
+#[test]
+fn several_rotations_while_the_daemon_is_behind_lose_nothing() {
+    let mut place = Place::with("behind", "access.log*", "", SMALL_MEMORY);
+    let daemon = place.begin(LOG);
+    rotate_while_behind(place, daemon, |place| place.block(false));
+}
+
+#[test]
+fn several_rotations_while_elasticsearch_is_down_lose_nothing() {
+    let proxy = Proxy::start(&Node::shared().url);
+    let mut place = Place::through(&proxy.url(), "down", "access.log*", "", SMALL_MEMORY);
+    place.append(LOG, 10);
+    let daemon = place.start();
+    place.caught_up(&daemon);
+    proxy.refuse(true);
+    proxy.cut();
+    rotate_while_behind(place, daemon, |_| proxy.refuse(false));
+}
+
+#[test]
 fn a_file_that_left_the_glob_by_a_rename_is_read_to_its_end() {
     let mut place = Place::new("stray", LOG, "");
     let daemon = place.start();
@@ -383,15 +267,6 @@ fn a_file_that_another_takes_the_place_of_is_let_go_of() {
     }
     place.end(daemon);
     place.assert_each_is_there_once();
-}
-
-/// The first value of a metric, by what its line starts with.
-fn metric(daemon: &Daemon, start: &str) -> Option<f64> {
-    let log = daemon.log();
-    let address = log.split("telemetry is served address=").nth(1)?.split_whitespace().next()?;
-    let mut answer = ureq::get(format!("http://{address}/metrics")).call().ok()?;
-    let text = answer.body_mut().read_to_string().ok()?;
-    text.lines().find_map(|line| line.strip_prefix(start)?.split_whitespace().next()?.parse().ok())
 }
 
 #[test]

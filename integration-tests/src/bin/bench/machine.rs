@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use integration_tests::machine::{cores, cpu_model, load_average};
 use serde::Serialize;
 
 use crate::input::Input;
@@ -98,7 +99,7 @@ impl Machine {
         }
         Ok(Self {
             cpu: cpu_model(),
-            cores: thread::available_parallelism().map_or(1, usize::from),
+            cores: cores(),
             load,
             noisy: load > QUIET_LOAD,
             wc_lines_per_second: median(wc),
@@ -107,16 +108,6 @@ impl Machine {
             ready_made,
         })
     }
-}
-
-fn load_average() -> Option<f64> {
-    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
-}
-
-fn cpu_model() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    model.map_or_else(|| "unknown".to_owned(), |(_, model)| model.trim().to_owned())
 }
 
 /// Lines a second.
