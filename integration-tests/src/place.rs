@@ -218,9 +218,6 @@ impl Place {
 
 /// The first value of a metric, by what its line starts with.
 pub fn metric(daemon: &Daemon, start: &str) -> Option<f64> {
-    let log = daemon.log();
-    let address = log.split("telemetry is served address=").nth(1)?.split_whitespace().next()?;
-    let mut answer = ureq::get(format!("http://{address}/metrics")).call().ok()?;
-    let text = answer.body_mut().read_to_string().ok()?;
+    let text = daemon.metrics()?;
     text.lines().find_map(|line| line.strip_prefix(start)?.split_whitespace().next()?.parse().ok())
 }

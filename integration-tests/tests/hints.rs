@@ -101,7 +101,7 @@ fn a_directory_removed_and_made_again_is_watched_again() {
     }
     place.end(daemon);
     place.assert_each_is_there_once();
-    place.workspace.assert_proven(31);
+    place.workspace.assert_proven_with(31, place.lines);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_directory_that_appears_later_is_found() {
     place.caught_up(&daemon);
     place.end(daemon);
     place.assert_each_is_there_once();
-    place.workspace.assert_proven(27);
+    place.workspace.assert_proven_with(27, place.lines);
 }
 
 #[test]

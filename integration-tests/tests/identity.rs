@@ -65,7 +65,7 @@ fn a_file_with_the_inode_of_one_that_was_read_before_is_read_from_its_start() {
         with_the_same_inode(&mut place, LOG, n, |place| place.once());
         place.once();
         place.assert_each_is_there_once();
-        place.workspace.assert_proven(n);
+        place.workspace.assert_proven_with(n, place.lines);
     }
 }
 
@@ -89,7 +89,7 @@ fn an_inode_used_again_while_the_daemon_runs_is_another_file() {
     }
     place.end(daemon);
     place.assert_each_is_there_once();
-    place.workspace.assert_proven(4 * 10 + 40);
+    place.workspace.assert_proven_with(4 * 10 + 40, place.lines);
 }
 
 fn holds_open(daemon: &Daemon, name: &str) -> bool {

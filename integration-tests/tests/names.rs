@@ -72,7 +72,7 @@ fn a_late_chunk_with_a_name_used_before_is_a_file_of_its_own() {
     arrive(&mut place, 60);
     place.once();
     place.assert_each_is_there_once();
-    place.workspace.assert_proven(60);
+    place.workspace.assert_proven_with(60, place.lines);
     let (report, _) = place.workspace.verify();
     let gone: u64 = report["gone"].as_array().expect("a list").iter().filter_map(|file| file["lines"].as_u64()).sum();
     assert_eq!(gone, place.lines - 60, "{report:#}");
