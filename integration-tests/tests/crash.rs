@@ -17,6 +17,8 @@ const KILLS: usize = 20;
 /// Where one of the kills is followed by a rollover.
 const ROLLOVER_AT: usize = KILLS / 2;
 const LINES_A_FILE: u64 = 2500;
+/// After these a line a pause, so that a busy machine, on which lives are long, has not more to index for it.
+const PLENTY: u64 = 40_000;
 const PAUSE: Duration = Duration::from_millis(5);
 const MAX_LINES_A_PAUSE: u64 = 30;
 
@@ -45,7 +47,8 @@ impl Writer {
     /// How many lines, and how many files rotated away.
     fn write_until(mut self, stopped: &Receiver<()>) -> (u64, usize) {
         while stopped.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
-            for _ in 0..self.dice.below(MAX_LINES_A_PAUSE) {
+            let lines = if self.lines < PLENTY { self.dice.below(MAX_LINES_A_PAUSE) } else { 1 };
+            for _ in 0..lines {
                 self.line();
                 if self.in_file == LINES_A_FILE {
                     self.rotate();
