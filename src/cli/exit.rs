@@ -88,7 +88,8 @@ impl CliError {
             Self::Setup(SetupError::Unreachable(_) | SetupError::Refused { .. }) => UNAVAILABLE,
             Self::Setup(SetupError::Unable(_)) => CONFIGURATION,
             Self::Verify(VerifyError::Unreachable(_) | VerifyError::Refused { .. }) => UNAVAILABLE,
-            Self::Verify(VerifyError::Read { .. }) => INPUT_OUTPUT,
+            Self::Verify(VerifyError::Store(error)) => of_store(error),
+            Self::Verify(VerifyError::Read { .. } | VerifyError::Damaged { .. }) => INPUT_OUTPUT,
             Self::Run(error) => match error {
                 RunError::Plan(_)
                 | RunError::Claimed(_)
