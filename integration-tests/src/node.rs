@@ -16,8 +16,10 @@ pub fn repository() -> PathBuf {
 /// A running cluster.
 #[derive(Debug)]
 pub struct Node {
-    /// Where it answers.
+    /// Where it answers, or the node of a cluster that is asked.
     pub url: String,
+    /// Where each node answers.
+    pub urls: Vec<String>,
     /// Its data, configuration and logs.
     pub dir: PathBuf,
     agent: ureq::Agent,
@@ -52,12 +54,12 @@ impl Node {
             .stderr(Stdio::null())
             .spawn()
             .expect("setsid and sh");
-        let mut node = Self { url: String::new(), dir, agent: agent(), guard: Some(guard) };
-        node.resume_start(version, options);
+        let mut node = Self { url: String::new(), urls: Vec::new(), dir, agent: agent(), guard: Some(guard) };
+        node.resume_start(version, &[&["--heap", "768m"], options].concat());
         node
     }
 
-    /// Starts it again after a stop or kill, with its data.
+    /// Starts what does not run of it, with its data.
     ///
     /// # Panics
     /// If it cannot be started.
@@ -67,7 +69,7 @@ impl Node {
 
     fn resume_start(&mut self, version: &str, options: &[&str]) {
         let output = Command::new(repository().join("integration-tests/elasticsearch/node"))
-            .args(["start", "--version", version, "--heap", "768m", "--dir"])
+            .args(["start", "--version", version, "--dir"])
             .arg(&self.dir)
             .args(options)
             .stdin(Stdio::null())
@@ -75,7 +77,8 @@ impl Node {
             .expect("the node script runs");
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "no node: {}", String::from_utf8_lossy(&output.stderr));
-        self.url = text.lines().next().expect("a URL").trim_end_matches('/').to_owned();
+        self.urls = text.lines().map(|line| line.trim_end_matches('/').to_owned()).collect();
+        self.url = self.urls.first().expect("a URL").clone();
     }
 
     /// Runs `node COMMAND --dir …`.
@@ -83,13 +86,45 @@ impl Node {
     /// # Panics
     /// If it fails.
     pub fn control(&self, command: &str) {
+        self.control_one(command, 1);
+    }
+
+    /// The same, for one node of a cluster, from 1.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn control_one(&self, command: &str, node: usize) {
         let status = Command::new(repository().join("integration-tests/elasticsearch/node"))
-            .args([command, "--dir"])
+            .args([command, "--node", &node.to_string(), "--dir"])
             .arg(&self.dir)
             .stdout(Stdio::null())
             .status()
             .expect("the node script runs");
         assert!(status.success(), "node {command}");
+    }
+
+    /// Ends one node of a cluster as a service manager does, and waits until it is gone.
+    ///
+    /// # Panics
+    /// If it does not end within a minute.
+    pub fn end_one(&self, node: usize) {
+        let kept = std::fs::read_to_string(self.dir.join(format!("node-{node}/pid"))).expect("it was started");
+        let pid = kept.split_whitespace().next().expect("a process id").to_owned();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+        until("its end", Duration::from_secs(60), || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let state = stat.rsplit(") ").next().unwrap_or_default();
+            (state.is_empty() || state.starts_with('Z')).then_some(())
+        });
+    }
+
+    /// Waits until all nodes are there and all shards are on them.
+    ///
+    /// # Panics
+    /// If that takes longer than a minute.
+    pub fn is_green(&self) {
+        let path = format!("_cluster/health?wait_for_status=green&wait_for_nodes={}&timeout=1s", self.urls.len());
+        until("a green cluster", Duration::from_secs(60), || (self.ask("GET", &path, None).0 == 200).then_some(()));
     }
 
     /// Asks, and expects JSON; status and answer.

@@ -132,6 +132,13 @@ pub fn assert_each_is_there_once(node: &Node, target: &str, numbers: Range<u64>)
     let missing: Vec<u64> = numbers.clone().filter(|number| !found.contains_key(number)).take(20).collect();
     assert!(missing.is_empty(), "missing in {target}, of {numbers:?}: {missing:?}…");
     let wrong: Vec<_> = found.iter().filter(|(n, count)| **count != 1 || !numbers.contains(n)).take(20).collect();
-    assert!(wrong.is_empty(), "in {target}, of {numbers:?}, not once: {wrong:?}…");
+    if !wrong.is_empty() {
+        let wrong: Vec<u64> = wrong.iter().map(|(n, _)| **n).collect();
+        let query = json!({"query": {"terms": {NUMBER: wrong}}, "sort": [NUMBER, "_index"], "size": 100,
+            "_source": false, "seq_no_primary_term": true});
+        let hits = node.search(target, &query)["hits"]["hits"].take();
+        let hits: Vec<String> = hits.as_array().into_iter().flatten().map(Value::to_string).collect();
+        panic!("in {target}, of {numbers:?}, not once: {wrong:?}…\n{}", hits.join("\n"));
+    }
     assert_eq!(node.count(target), numbers.end - numbers.start, "documents without a number");
 }

@@ -99,13 +99,25 @@ pub struct Request<'a> {
     pub opaque_id: Option<&'a str>,
     /// How long to wait for the whole answer.
     pub deadline: Duration,
+    /// Which node to ask; `None`: the one whose turn it is.
+    pub node: Option<usize>,
 }
 
 impl<'a> Request<'a> {
     /// A request without body or parameters.
     #[must_use]
     pub fn new(method: Method, path: &'a str, deadline: Duration) -> Self {
-        Self { method, path, query: &[], body: None, kind: Kind::Json, gzip: false, opaque_id: None, deadline }
+        Self {
+            method,
+            path,
+            query: &[],
+            body: None,
+            kind: Kind::Json,
+            gzip: false,
+            opaque_id: None,
+            deadline,
+            node: None,
+        }
     }
 }
 
@@ -138,6 +150,8 @@ pub enum SendError {
     Ambiguous {
         /// The node.
         address: String,
+        /// Its number, for [`Request::node`].
+        node: usize,
         /// Why.
         words: String,
     },
@@ -203,6 +217,7 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Node {
+    index: usize,
     address: String,
     host: String,
     transport: Transport,
@@ -222,8 +237,9 @@ impl Client {
     }
 
     fn build(urls: &[String], tls: &config::Tls, login: &Login, headers: HeaderMap) -> Result<Self, ClientError> {
-        let nodes =
-            urls.iter().map(|url| Node::new(url, tls, login, headers.clone())).collect::<Result<Vec<_>, _>>()?;
+        let nodes = urls.iter().enumerate();
+        let nodes = nodes.map(|(index, url)| Node::new(index, url, tls, login, headers.clone()));
+        let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
         if nodes.is_empty() {
             return Err(ClientError::Address {
                 address: "(none)".to_owned(),
@@ -246,9 +262,9 @@ impl Client {
     /// Sends `request` to the node whose turn it is, once. Dropping the future closes the connection; what was sent may
     /// be applied all the same.
     pub async fn send(&self, request: Request<'_>) -> Result<Reply, SendError> {
-        let node = self.health().choose(Instant::now());
+        let node = request.node.unwrap_or_else(|| self.health().choose(Instant::now()));
         let deadline = request.deadline;
-        let result = match tokio::time::timeout(deadline, self.nodes[node].send(request, node)).await {
+        let result = match tokio::time::timeout(deadline, self.nodes[node].send(request)).await {
             Ok(result) => result,
             Err(_) => Err(self.nodes[node].ambiguous(format!("nothing within {deadline:?}"))),
         };
@@ -276,8 +292,7 @@ impl Client {
     pub async fn info(&self, deadline: Duration) -> Result<Info, SendError> {
         let (status, said) = self.json(Method::Get, "", &[], None, deadline).await?;
         if matches!(status, 408 | 429 | 500..) || (status < 300 && !said.is_object()) {
-            let address = self.nodes.first().map(|node| node.address.clone()).unwrap_or_default();
-            return Err(SendError::Ambiguous { address, words: format!("status {status}: {said}") });
+            return Err(self.nodes[0].ambiguous(format!("status {status}: {said}")));
         }
         let text = |key: &str| Some(said.get("version")?.get(key)?.as_str()?.to_owned());
         Ok(Info { version: text("number"), distribution: text("distribution") })
@@ -289,7 +304,13 @@ impl Client {
 }
 
 impl Node {
-    fn new(address: &str, tls: &config::Tls, login: &Login, headers: HeaderMap) -> Result<Self, ClientError> {
+    fn new(
+        index: usize,
+        address: &str,
+        tls: &config::Tls,
+        login: &Login,
+        headers: HeaderMap,
+    ) -> Result<Self, ClientError> {
         let url = parse(address)?;
         let host = url.host_str().unwrap_or_default().to_owned();
         let shown = url.to_string();
@@ -325,10 +346,10 @@ impl Node {
                 transport.set_auth(Credentials::Basic(username.clone(), password.expose().to_owned()));
             }
         }
-        Ok(Self { address: shown, host, transport })
+        Ok(Self { index, address: shown, host, transport })
     }
 
-    async fn send(&self, request: Request<'_>, node: usize) -> Result<Reply, SendError> {
+    async fn send(&self, request: Request<'_>) -> Result<Reply, SendError> {
         let query = (!request.query.is_empty()).then_some(request.query);
         let headers = headers(&request);
         let sent = self.transport.send(request.method, request.path, headers, query, request.body, None).await;
@@ -344,7 +365,7 @@ impl Node {
         if body.len() as u64 > MAX_REPLY_BYTES {
             return Err(self.ambiguous("the answer is larger than 64 MiB".to_owned()));
         }
-        Ok(Reply { status, body, node, retry_after: retry_after.map(Duration::from_secs) })
+        Ok(Reply { status, body, node: self.index, retry_after: retry_after.map(Duration::from_secs) })
     }
 
     fn error(&self, error: &elasticsearch::Error) -> SendError {
@@ -359,7 +380,7 @@ impl Node {
     }
 
     fn ambiguous(&self, words: String) -> SendError {
-        SendError::Ambiguous { address: self.address.clone(), words }
+        SendError::Ambiguous { address: self.address.clone(), node: self.index, words }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One batch on its way: reserved, looked up where in doubt, sent, judged item by item, and what is left sent again.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,19 +23,24 @@ use crate::simulated::{Bug, put_back};
 
 /// A look-up is given at least this: one that never succeeds would stop the batch for ever.
 const LEAST_LOOKUP_TIME: Duration = Duration::from_secs(10);
+/// For so many deadlines, what a node that does not answer any more was sent is waited for: it may hang, and do it later.
+const HANGING_DEADLINES: u32 = 10;
 
 /// A batch until its last item has an outcome.
 pub(super) struct Flight {
     shared: Arc<Shared>,
-    permit: Permit,
+    /// `None` once it was given back, so that others go on while this batch waits for a node that hangs.
+    permit: Option<Permit>,
     /// Holds only what has no outcome yet.
     batch: Batch,
     /// For each item of the batch.
     fates: Vec<Fate>,
     tally: Tally,
     delays: Delays,
-    /// Names of our requests that had no whole answer.
-    given_up: Vec<String>,
+    /// Names of our requests that had no whole answer, and the nodes that owe it.
+    given_up: Vec<(String, Option<usize>)>,
+    /// When the first of them was given up.
+    given_up_at: Option<Instant>,
     /// The write index that the last look-up noted.
     noted: Option<Noted>,
     /// Somebody has to act before this batch can go on.
@@ -80,12 +86,13 @@ impl Flight {
         let delays = Delays::new(&shared.cfg.retry);
         Self {
             shared,
-            permit,
+            permit: Some(permit),
             batch,
             fates,
             tally,
             delays,
             given_up: Vec::new(),
+            given_up_at: None,
             noted: None,
             held: false,
             passed: false,
@@ -186,11 +193,12 @@ impl Flight {
         let reply = match result {
             Ok(reply) => reply,
             Err(error @ SendError::NotSent { .. }) => {
-                self.permit.observe(Signal::Lost);
+                self.observe(Signal::Lost);
                 return Err(Some(Again::new(Cause::NotSent, error.to_string())));
             }
-            Err(error @ SendError::Ambiguous { .. }) => {
-                return Err(Some(self.doubt(start, end, name, Cause::Ambiguous, error.to_string())));
+            Err(error @ SendError::Ambiguous { node, .. }) => {
+                let given_up = (name, Some(node));
+                return Err(Some(self.doubt(start, end, given_up, Cause::Ambiguous, error.to_string())));
             }
         };
         shared.deps.events.bulk(took, bytes as u64, documents);
@@ -200,11 +208,11 @@ impl Flight {
             Whole::Items => {}
             Whole::TooLarge => return Err(self.too_large(start, end, &reply).await),
             Whole::Retry => {
-                self.permit.observe(Signal::Refused);
+                self.observe(Signal::Refused);
                 return Err(Some(Again { cause: Cause::Refused, after, words: words() }));
             }
             Whole::Doubtful => {
-                let again = self.doubt(start, end, name, Cause::Broken, words());
+                let again = self.doubt(start, end, (name, Some(reply.node)), Cause::Broken, words());
                 return Err(Some(Again { after, ..again }));
             }
             Whole::Hold => {
@@ -214,10 +222,10 @@ impl Flight {
         }
         let Ok(answers) = reply::decode(&reply.body, end - start) else {
             let words = format!("a bulk request was answered what is no answer to it: {}", lookup::words(&reply.body));
-            return Err(Some(self.doubt(start, end, name, Cause::Ambiguous, words)));
+            return Err(Some(self.doubt(start, end, (name, Some(reply.node)), Cause::Ambiguous, words)));
         };
         let refused = answers.iter().any(|alike| alike.reply.status == 429);
-        self.permit.observe(if refused { Signal::Refused } else { Signal::Answered(took) });
+        self.observe(if refused { Signal::Refused } else { Signal::Answered(took) });
         let again = self.judge(start, &answers, sent_at, name).await;
         Ok(again.map(|cause| Again { cause, after, words: "some documents were refused for now".to_owned() }))
     }
@@ -251,12 +259,20 @@ impl Flight {
     }
 
     /// Any of these items may have been applied, or may yet be.
-    fn doubt(&mut self, start: usize, end: usize, name: String, cause: Cause, words: String) -> Again {
-        self.permit.observe(Signal::Lost);
+    fn doubt(
+        &mut self,
+        start: usize,
+        end: usize,
+        given_up: (String, Option<usize>),
+        cause: Cause,
+        words: String,
+    ) -> Again {
+        self.observe(Signal::Lost);
         // Where a document names its index, the same create again is answered 409: nothing to look up.
         if !lookup::is_pattern(&self.batch.target) && !put_back(Bug::NoLookup) {
             self.fates[start..end].fill(Fate::Doubtful);
-            self.given_up.push(name);
+            self.given_up.push(given_up);
+            self.given_up_at.get_or_insert_with(Instant::now);
         }
         Again::new(cause, words)
     }
@@ -316,7 +332,7 @@ impl Flight {
         }
         if self.fates[start..next].contains(&Fate::Doubtful) {
             // Answered, but a shard that did not answer the cluster may still be at it.
-            self.given_up.push(name);
+            self.given_up.push((name, None));
         }
         if !strays.is_empty() {
             self.look_again(strays).await;
@@ -365,6 +381,7 @@ impl Flight {
             }
         };
         self.given_up.clear();
+        self.given_up_at = None;
         self.hold_ends();
         self.delays.reset();
         let (there, missing): (Vec<_>, Vec<_>) = doubtful.into_iter().zip(found).partition(|(_, found)| *found);
@@ -381,7 +398,17 @@ impl Flight {
         let lookup = Lookup::new(&*shared.deps.client, &self.batch.target, deadline);
         let of_before = |id: &str| before && id.starts_with(&shared.installation) && !id.starts_with(&shared.process);
         if before || !self.given_up.is_empty() {
-            lookup.quiet(|id| of_before(id) || self.given_up.iter().any(|name| name == id)).await?;
+            let ours = |id: &str| of_before(id) || self.given_up.iter().any(|(name, _)| name == id);
+            lookup.quiet(None, ours).await?;
+            let waits = |since: Instant| since.elapsed() < deadline * HANGING_DEADLINES;
+            let owing = self.given_up.iter().filter_map(|(_, node)| *node);
+            let owing: BTreeSet<usize> = owing.filter(|_| self.given_up_at.is_some_and(waits)).collect();
+            for node in owing {
+                if let Err(error) = lookup.quiet_at(node, ours).await {
+                    self.permit = None;
+                    return Err(error);
+                }
+            }
         }
         if !lookup::is_pattern(&self.batch.target) {
             self.noted = Some(Noted(lookup.write_index().await?));
@@ -393,6 +420,12 @@ impl Flight {
             shared.deps.events.twins(&self.batch.target, twins as u64);
         }
         Ok(ids.iter().map(|id| places.contains_key(id)).collect())
+    }
+
+    fn observe(&self, signal: Signal) {
+        if let Some(permit) = &self.permit {
+            permit.observe(signal);
+        }
     }
 
     /// Looks once more, a deadline later, for second copies of what was created.

@@ -1,7 +1,7 @@
 //! What is in doubt is looked up before it is sent again: an id is unique only inside one backing index, so after a
 //! rollover a second `create` would make a second copy (invariant 4).
 //!
-//! In this order: no request of ours that was given up is still running; then the write index is noted; then everything
+//! In this order: no request of ours that was given up is still running, nor waits in a node that hangs; then the write index is noted; then everything
 //! written so far is made visible; then the ids are searched across the whole target. What arrives after the note and
 //! lands in the noted index is answered 409 there, and what lands in another one is looked up once more.
 //! A target that is not there yet holds nothing. Of two copies the one in the younger index is deleted.
@@ -57,15 +57,17 @@ impl<'a> Lookup<'a> {
         Self { client, expression: expression(target), deadline }
     }
 
-    /// Waits until the cluster shows no bulk request whose `X-Opaque-Id` is one of `ours`. Where the tasks may not be
-    /// seen, waits one deadline instead. A node that does not answer may be busy with one: that is no answer.
-    pub async fn quiet(&self, ours: impl Fn(&str) -> bool) -> Result<(), LookupError> {
+    /// Waits until the cluster, asked at `node` if one is named, shows no bulk request whose `X-Opaque-Id` is one of `ours`.
+    /// Where the tasks may not be seen, waits one deadline instead. A node that does not answer may be busy with one: that
+    /// is no answer.
+    pub async fn quiet(&self, node: Option<usize>, ours: impl Fn(&str) -> bool) -> Result<(), LookupError> {
         let what = "a list of tasks";
         // The cluster gives up on a node that hangs before we give up on the cluster.
         let timeout = format!("{}ms", (self.deadline / 2).as_millis().max(1));
         loop {
             let query = [("actions", TASKS), ("timeout", timeout.as_str()), ("filter_path", TASKS_FILTER)];
-            let reply = self.client.send(Request { query: &query, ..self.request(Method::Get, "_tasks") }).await?;
+            let request = Request { query: &query, node, ..self.request(Method::Get, "_tasks") };
+            let reply = self.client.send(request).await?;
             match reply.status {
                 200 => {
                     let tasks: Tasks = parse(what, &reply)?;
@@ -84,6 +86,20 @@ impl<'a> Lookup<'a> {
                 }
             }
         }
+    }
+
+    /// As [`Self::quiet`], of a node that left a request of ours without an answer: it may hang, the cluster may go on
+    /// without it, and it does what it was sent once it goes on. What refuses connections has forgotten what it was sent.
+    pub async fn quiet_at(&self, node: usize, ours: impl Fn(&str) -> bool) -> Result<(), LookupError> {
+        // Twice: of a node that goes on after a while, the request may be read after the question.
+        for pause in [PAUSE, Duration::ZERO] {
+            match self.quiet(Some(node), &ours).await {
+                Err(LookupError::Send(SendError::NotSent { .. })) => return Ok(()),
+                result => result?,
+            }
+            tokio::time::sleep(pause).await;
+        }
+        Ok(())
     }
 
     /// The index that new documents go to; `None` while there is none.

@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use integration_tests::Proxy;
 use integration_tests::fake::{Act, Fake, Refusal};
+use integration_tests::proxy::{Fault, Response, Times, Which};
 use rand_like::Dice;
 use tokio::sync::mpsc;
 
@@ -308,6 +310,32 @@ async fn a_request_that_was_given_up_is_waited_for() {
     bench.index([batch(0, 4)]).await;
     bench.ended(0, 4, 0);
     assert_eq!(bench.fake.seen("_bulk").len(), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_with_a_request_is_waited_for_although_the_others_know_nothing_of_it() {
+    let mut bench = Bench::new().await;
+    bench.cfg.request_timeout = config::Span::millis(400);
+    bench.fake.put(STREAM, "other");
+    let url = bench.fake.url().to_owned();
+    let hangs = tokio::task::spawn_blocking(move || Proxy::start(&url)).await.expect("a proxy");
+    bench.cfg.urls.insert(0, hangs.url());
+    let kept = hangs.inject(Which::Bulk, Fault::Keep, Times::Next(1));
+    let busy = Response::new(503, "application/json", "{}");
+    let busy = hangs.inject(Which::Line("/_tasks"), Fault::Say(busy), Times::Always);
+    let (sender, _stop, stage) = bench.start();
+    sender.send(batch(0, 4)).await.expect("stage");
+    drop(sender);
+    // Through the proxy none of these comes: the other node has answered that it knows of none.
+    bench.until(|bench| hangs.count("say") >= 3 && bench.fake.seen("_tasks").len() >= 3).await;
+    assert_eq!(bench.fake.seen("_bulk").len(), 0, "not sent again");
+    // It goes on, with what it knew before the rollover.
+    hangs.lift(kept);
+    bench.until(|bench| bench.fake.seen("_bulk").len() == 1).await;
+    bench.fake.rollover(STREAM);
+    hangs.lift(busy);
+    tokio::time::timeout(Duration::from_secs(60), stage).await.expect("the stage ends").expect("no panic");
+    bench.ended(0, 4, 0);
 }
 
 #[tokio::test]
