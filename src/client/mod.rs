@@ -173,6 +173,11 @@ pub trait Cluster: Send + Sync + Debug {
 
     /// Whether all of it is on this machine, where compression costs more than it saves.
     fn is_loopback(&self) -> bool;
+
+    /// How many nodes there are to be named by [`Request::node`].
+    fn nodes(&self) -> usize {
+        1
+    }
 }
 
 /// A request on its way.
@@ -185,6 +190,10 @@ impl Cluster for Client {
 
     fn is_loopback(&self) -> bool {
         Self::is_loopback(self)
+    }
+
+    fn nodes(&self) -> usize {
+        self.nodes.len()
     }
 }
 

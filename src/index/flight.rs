@@ -400,9 +400,15 @@ impl Flight {
         if before || !self.given_up.is_empty() {
             let ours = |id: &str| of_before(id) || self.given_up.iter().any(|(name, _)| name == id);
             lookup.quiet(None, ours).await?;
-            let waits = |since: Instant| since.elapsed() < deadline * HANGING_DEADLINES;
-            let owing = self.given_up.iter().filter_map(|(_, node)| *node);
-            let owing: BTreeSet<usize> = owing.filter(|_| self.given_up_at.is_some_and(waits)).collect();
+            let waits = |since: &Instant| since.elapsed() < deadline * HANGING_DEADLINES;
+            let mut owing: BTreeSet<usize> = BTreeSet::new();
+            if self.given_up_at.as_ref().is_some_and(waits) {
+                owing.extend(self.given_up.iter().filter_map(|(_, node)| *node));
+            }
+            if before && waits(&shared.started) {
+                // Any of them may owe an answer to the process before this one.
+                owing.extend(0..shared.deps.client.nodes());
+            }
             for node in owing {
                 if let Err(error) = lookup.quiet_at(node, ours).await {
                     self.permit = None;

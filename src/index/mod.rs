@@ -68,6 +68,7 @@ struct Shared {
     /// Begins every `X-Opaque-Id` of this installation, and of this process.
     installation: String,
     process: String,
+    started: Instant,
     sent: AtomicU64,
     /// The largest body that is tried; lowered by 413.
     max_body: AtomicUsize,
@@ -96,6 +97,7 @@ impl Indexer {
             holds: Holds::default(),
             installation,
             process,
+            started: Instant::now(),
             sent: AtomicU64::new(0),
             max_body: AtomicUsize::new(usize::MAX),
             passed: Mutex::default(),
