@@ -322,6 +322,10 @@ impl Flight {
                 }
                 Verdict::Hold | Verdict::Unclear => {
                     self.hold(&alike.reply);
+                    // Such as no master: an attempt before that may have reached a shard.
+                    if alike.reply.status >= 500 && !lookup::is_pattern(&self.batch.target) {
+                        self.fates[items].fill(Fate::Doubtful);
+                    }
                     cause = Some(Cause::Held);
                 }
                 Verdict::DeadLetter => {

@@ -459,6 +459,16 @@ async fn what_somebody_has_to_act_on_is_held_and_told_once() {
 }
 
 #[tokio::test]
+async fn what_is_held_with_an_error_of_the_server_may_have_been_applied() {
+    let bench = Bench::new().await;
+    bench.fake.script(&[Act::Apply, Act::Rollover, Act::Answer]);
+    let refusal = Refusal { applied: true, ..refusal(503, "cluster_block_exception") };
+    bench.fake.refuse(id(0).as_str(), refusal);
+    bench.index([batch(0, 2)]).await;
+    bench.ended(1, 1, 0);
+}
+
+#[tokio::test]
 async fn a_look_up_that_is_not_allowed_holds_and_names_the_privileges() {
     let bench = Bench::new().await;
     bench.fake.put(STREAM, id(0).as_str());
