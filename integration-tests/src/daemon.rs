@@ -211,12 +211,32 @@ impl Workspace {
     /// If it cannot be started.
     #[must_use]
     pub fn start(&self, arguments: &[&str]) -> Daemon {
+        self.start_under(&[], &[], arguments)
+    }
+
+    /// The same, by another program that becomes the binary (such as `strace -D …`), and with more in its environment.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_under(&self, wrapper: &[&str], environment: &[(&str, &str)], arguments: &[&str]) -> Daemon {
         let log = self.path("daemon.log");
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("room");
         let began_at = std::fs::read(&log).map_or(0, |said| said.len());
         let mut all = vec!["run"];
         all.extend(arguments);
-        let child = self.command(&all).stdout(Stdio::null()).stderr(file).spawn().expect("the binary starts");
+        let inner = self.command(&all);
+        let mut command = match wrapper {
+            [] => inner,
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(inner.get_program()).args(inner.get_args());
+                command.env("RUST_BACKTRACE", "1").stdin(Stdio::null());
+                command
+            }
+        };
+        command.envs(environment.iter().copied());
+        let child = command.stdout(Stdio::null()).stderr(file).spawn().expect("the binary starts");
         Daemon { child, log, began_at }
     }
 
@@ -324,6 +344,15 @@ impl Daemon {
         let limit = Some(Duration::from_secs(2));
         let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(limit).build().into();
         agent.get(format!("http://{address}/metrics")).call().ok()?.body_mut().read_to_string().ok()
+    }
+
+    /// Waits until it ends by itself, or by what a test made to happen.
+    ///
+    /// # Panics
+    /// If it does not end within a minute.
+    #[must_use]
+    pub fn ended(mut self) -> ExitStatus {
+        wait(&mut self.child, Duration::from_secs(60)).unwrap_or_else(|| panic!("did not end: {}", self.log()))
     }
 
     /// Whether it still runs.
