@@ -115,7 +115,7 @@ pub trait FileSystem: Send + Sync + Debug {
     /// Gives `from` the name `to`, within one file system.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Copies the content of `from` to `to`.
+    /// Copies the content of `from` to `to`, with the time of its last change.
     fn copy(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file's name.
@@ -161,7 +161,9 @@ impl FileSystem for Os {
     }
 
     fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::copy(from, to).map(drop)
+        let modified = fs::metadata(from)?.modified()?;
+        fs::copy(from, to)?;
+        File::options().write(true).open(to)?.set_modified(modified)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

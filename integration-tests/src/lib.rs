@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod dice;
 pub mod fake;
 pub mod machine;
+pub mod mount;
 pub mod node;
 pub mod numbered;
 pub mod place;

@@ -152,6 +152,8 @@ pub struct Follower {
     next_scan: Instant,
     next_poll: Instant,
     next_lag: Instant,
+    /// No file is deleted or archived before this.
+    next_done: Instant,
     /// No scan before this, whatever hints say.
     rested: Instant,
 }
@@ -188,6 +190,7 @@ impl Follower {
             next_scan: now,
             next_poll: now,
             next_lag: now,
+            next_done: now,
             rested: now,
         };
         for row in rows {

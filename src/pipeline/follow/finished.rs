@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -11,9 +12,13 @@ use crate::config::{Mode, OnDone};
 use crate::telemetry::FaultCause;
 use crate::telemetry::events::FileDone;
 
+/// After a file could not be deleted or archived.
+const DONE_RETRY: Duration = Duration::from_secs(1);
+
 impl Follower {
     /// Files that were read to their end get their fate once all their lines are settled.
     pub(super) fn settle_finished(&mut self) {
+        let may_try = Instant::now() >= self.next_done;
         for id in self.finished.clone() {
             let Some(file) = self.identities.get(&id).and_then(|identity| identity.file.clone()) else {
                 self.finished.remove(&id);
@@ -28,7 +33,7 @@ impl Follower {
                 self.finished.remove(&id);
                 continue;
             };
-            if settled != Some(file.read_to.load(Ordering::Relaxed)) {
+            if settled != Some(file.read_to.load(Ordering::Relaxed)) || !may_try {
                 continue;
             }
             self.finished.remove(&id);
@@ -57,6 +62,8 @@ impl Follower {
                 Err(error) => {
                     self.shared.io_fault(FaultCause::Done, "delete or archive", &path, &error);
                     self.finished.insert(id);
+                    // An archive that is full is not copied to ten times a second.
+                    self.next_done = Instant::now() + DONE_RETRY;
                 }
             }
         }
