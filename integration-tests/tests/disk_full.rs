@@ -18,7 +18,8 @@ fn source(name: &str, format: &str, more: &str) -> String {
 }
 
 /// Sends nothing that a small reservation does not cover, so that reservations are made all the time.
-const SMALL: [&str; 4] = ["--set", "checkpoint.reserve_ahead=4KiB", "--set", "batch.max_docs=40"];
+const SMALL: [&str; 6] =
+    ["--set", "checkpoint.reserve_ahead=4KiB", "--set", "batch.max_docs=40", "--set", "shutdown.grace_period=2s"];
 
 /// From here on the configuration has this directory on `mount`.
 fn move_to(workspace: &Workspace, name: &str, mount: &Mount) {
@@ -57,8 +58,10 @@ fn a_full_disk_for_the_state_stops_sending_until_there_is_room_and_loses_nothing
         assert!(sent < next + 1000, "{sent} of {} while nothing can be reserved", next + 2000);
         assert!(daemon.is_running(), "{}", daemon.log());
         if round == 1 {
-            // Killed while the disk is full, and started on the full disk: it refuses or waits, and takes no harm.
-            daemon.kill();
+            // Ended while the disk is full, it does not wait for ever; started on the full disk, it takes no harm.
+            daemon.signal("TERM");
+            let log = daemon.log();
+            assert_eq!(daemon.ended().code(), Some(74), "{log}");
             let run = workspace.run(&[&["run", "--once", "--deadline", "5s"], &arguments[..]].concat());
             assert!(matches!(run.status, Some(69 | 74)), "{:?}\n{}", run.status, run.stderr);
             assert!(run.stderr.contains("store"), "{}", run.stderr);

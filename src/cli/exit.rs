@@ -98,7 +98,10 @@ impl CliError {
                 | RunError::Listen(_)
                 | RunError::Otlp(_) => CONFIGURATION,
                 RunError::Store(error) => of_store(error),
-                RunError::DeadLetters { .. } | RunError::System { .. } | RunError::Unreadable { .. } => INPUT_OUTPUT,
+                RunError::DeadLetters { .. }
+                | RunError::System { .. }
+                | RunError::Unreadable { .. }
+                | RunError::Unsaved(_) => INPUT_OUTPUT,
                 RunError::Deadline(_) | RunError::Cut { .. } => UNAVAILABLE,
             },
         }

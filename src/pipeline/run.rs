@@ -35,6 +35,9 @@ const BATCHES: usize = 2;
 /// How long a first start waits to hear whether the target is empty; then it goes on, looking up what it sends.
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long the last commit may take, beside what is left of the grace period: a disk that refuses keeps nobody.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How to run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -99,6 +102,9 @@ pub enum RunError {
         /// Lines without an outcome.
         lines: u64,
     },
+    /// The checkpoint store took no last commit.
+    #[error("checkpoint.path: the last progress could not be written, and is looked up at the next start: {0}")]
+    Unsaved(String),
 }
 
 /// Why the pipeline ends.
@@ -270,6 +276,7 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
     unprepared.cancel();
     // Past the deadline nothing more is waited for.
     let grace = if matches!(end, End::Deadline) { Duration::ZERO } else { shared.config.shutdown.grace_period.0 };
+    let grace_ends = tokio::time::Instant::now() + grace;
     let drained = async {
         for pump in pumps {
             // A pump that panicked has said so; what it had read is not settled and is read again.
@@ -283,7 +290,12 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
         () = signals.next() => true,
     };
     cut.cancel();
-    checkpoints.flush(!late).await;
+    let saved = tokio::select! {
+        () = checkpoints.flush(!late) => true,
+        () = tokio::time::sleep_until(grace_ends.max(tokio::time::Instant::now() + FLUSH_PATIENCE)) => false,
+        () = signals.next() => false,
+    };
+    let unsaved = waiting_for(&health, checkpoints.totals().in_flight);
     everything.cancel();
     if let Some(push) = otlp {
         let _ = tokio::time::timeout(Duration::from_secs(5), push).await;
@@ -300,6 +312,7 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
     match end {
         End::Follower(claimed) => Err(claimed.into()),
         End::Deadline => Err(RunError::Deadline(waiting_for(&health, in_flight))),
+        _ if !saved => Err(RunError::Unsaved(unsaved)),
         End::Done { unreadable } if unreadable > 0 => Err(RunError::Unreadable { files: unreadable }),
         _ if in_flight > 0 && options.once => Err(RunError::Cut { lines: in_flight }),
         _ => Ok(snapshot),
