@@ -149,6 +149,8 @@ pub struct Follower {
     /// Directories that could be listed last time but are not watched: polled.
     unwatched: BTreeSet<PathBuf>,
     scans: u64,
+    /// When it was made, by the steady clock and by that of the files.
+    began: (Instant, i64),
     next_scan: Instant,
     next_poll: Instant,
     next_lag: Instant,
@@ -174,6 +176,7 @@ impl Follower {
             (None, None)
         };
         let now = Instant::now();
+        let began = (now, shared.wall_clock_ns());
         let mut follower = Self {
             shared,
             watcher,
@@ -187,6 +190,7 @@ impl Follower {
             waiting: BTreeSet::new(),
             unwatched: BTreeSet::new(),
             scans: 0,
+            began,
             next_scan: now,
             next_poll: now,
             next_lag: now,
@@ -490,10 +494,17 @@ impl Follower {
 
     fn is_complete(&self, physical: &Physical) -> bool {
         let settle = self.shared.config.read.settle_time.0;
-        let age_ns = self.shared.wall_clock_ns().saturating_sub(physical.stat.mtime_ns);
         physical.closed
             || physical.still_since.elapsed() >= settle
-            || i128::from(age_ns) >= i128::try_from(settle.as_nanos()).unwrap_or(i128::MAX)
+            || self.age_ns(physical.stat.mtime_ns) >= i128::try_from(settle.as_nanos()).unwrap_or(i128::MAX)
+    }
+
+    /// How long ago a file was changed, in ns; less than 0 where its time is yet to come. A clock that jumps ahead while
+    /// this runs makes no file older: one that was written a moment ago would be taken for complete.
+    fn age_ns(&self, mtime_ns: i64) -> i128 {
+        let (began, began_ns) = self.began;
+        let steady_ns = i128::from(began_ns) + i128::try_from(began.elapsed().as_nanos()).unwrap_or_default();
+        steady_ns.min(i128::from(self.shared.wall_clock_ns())) - i128::from(mtime_ns)
     }
 
     fn take_reports(&mut self) {

@@ -33,8 +33,7 @@ impl Follower {
             return;
         }
         if let Some(limit) = plan.source.ignore_older {
-            let age_ns = self.shared.wall_clock_ns().saturating_sub(physical.stat.mtime_ns);
-            if i128::from(age_ns) > i128::try_from(limit.0.as_nanos()).unwrap_or(i128::MAX)
+            if self.age_ns(physical.stat.mtime_ns) > i128::try_from(limit.0.as_nanos()).unwrap_or(i128::MAX)
                 && !self.is_known_inode(physical.stat.inode)
             {
                 self.set(key, What::Ignored);
