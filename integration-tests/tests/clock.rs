@@ -133,7 +133,7 @@ fn a_chunk_that_is_still_written_is_not_taken_for_complete_when_the_clock_jumps_
     place.write("first.log", 10);
     let daemon = place.workspace.start_under(&[], &refs(&clock(&file)), &["--set", "read.settle_time=3s"]);
     counted(place.node, &place.target, 10, &daemon);
-    until("the first chunk to go", PATIENCE, || (!place.workspace.logs().join("first.log").exists()).then_some(()));
+    until("the first chunk to go", PATIENCE, || (!place.workspace.logs().join("first.log").is_file()).then_some(()));
     fs::write(&file, "+30d").expect("room");
     // Written slowly, a piece each second, half lines among them; complete when it stood still for three.
     let text = lines(10..40);
@@ -145,7 +145,7 @@ fn a_chunk_that_is_still_written_is_not_taken_for_complete_when_the_clock_jumps_
     }
     place.lines = 40;
     counted(place.node, &place.target, 40, &daemon);
-    until("the chunk to go", PATIENCE, || (!path.exists()).then_some(()));
+    until("the chunk to go", PATIENCE, || (!path.is_file()).then_some(()));
     assert_eq!(daemon.stop(), Some(0));
     assert_each_is_there_once(place.node, &place.target, 0..40);
 }

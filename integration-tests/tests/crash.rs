@@ -133,7 +133,13 @@ fn check(target: &str, dataset: &str, more: &str, arguments: &[&str], roll_over:
         let moment = Duration::from_millis(dice.below(400));
         let began = Instant::now();
         until("the moment", Duration::from_secs(60), || (began.elapsed() >= moment).then_some(()));
-        daemon.kill();
+        if dice.below(3) == 0 {
+            // Asked to end, and perhaps before it can be asked.
+            daemon.signal("TERM");
+            let _ = daemon.ended();
+        } else {
+            daemon.kill();
+        }
         if kill == ROLLOVER_AT && roll_over {
             let there = || (node.ask("POST", &format!("{target}/_rollover"), None).0 == 200).then_some(());
             until("a data stream to roll over", Duration::from_secs(30), there);

@@ -286,8 +286,11 @@ fn assert_archived(place: &Place, done: &Path) {
     assert_eq!(fs::read_dir(place.workspace.logs()).expect("the logs").count(), 0, "all is archived");
 }
 
+/// System calls, and the path they are made on.
+type ArchiveStep<'a> = (&'a str, &'a dyn Fn(&Place) -> PathBuf);
+
 /// Kills at a step of archiving, then proves documents and archive.
-fn killed_while_archiving(name: &str, done: &Path, steps: &[(&str, &dyn Fn(&Place) -> PathBuf)]) {
+fn killed_while_archiving(name: &str, done: &Path, steps: &[ArchiveStep]) {
     let source = format!(", mode: chunks, on_done: archive, archive_dir: '{}'", done.display());
     let mut place = Place::new(name, &source);
     for (calls, path) in steps {
@@ -360,10 +363,9 @@ fn killed_while_a_dead_letter_is_written() {
     write(&mut place, false);
     let _ = place.workspace.run(&["run", "--once"]).ok();
     let letters = place.workspace.path("dead-letters");
-    let mut lives = 0;
-    for calls in ["write", "fsync,fdatasync", "openat", "write", "fsync,fdatasync"] {
+    let steps = ["write", "fsync,fdatasync", "openat", "write", "fsync,fdatasync"];
+    for (lives, calls) in (1..).zip(steps) {
         write(&mut place, true);
-        lives += 1;
         // The segment that comes next, or the one that is there: names are numbers of first letters.
         let last = fs::read_dir(&letters).expect("the directory").filter_map(|entry| {
             let path = entry.expect("an entry").path();
@@ -378,7 +380,7 @@ fn killed_while_a_dead_letter_is_written() {
             &["--set", "dead_letters.max_segment_bytes=4KiB"],
         );
         until("its end, or letters in another segment", PATIENCE, || {
-            (!daemon.is_running() || listed(&place).len() as u64 >= lives * 10).then_some(())
+            (!daemon.is_running() || listed(&place).len() >= lives * 10).then_some(())
         });
         daemon.kill();
     }

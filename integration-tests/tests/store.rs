@@ -5,24 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use integration_tests::dice::Dice;
 use integration_tests::node::{repository, until};
 use integration_tests::numbered::{append, assert_each_is_there_once, counted, lines};
 use integration_tests::{Node, Run, Workspace};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Numbers that look random and follow from a seed (xorshift64*).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % limit
-    }
-}
 
 /// A workspace with logs, a target of its own, and a store.
 struct Place {
@@ -141,8 +130,7 @@ fn a_flipped_bit_in_any_page_is_told_of_or_changes_nothing_that_the_store_says()
     assert_eq!((status, &right["total"]["files"]), (Some(0), &4.into()), "{right:#}");
     assert!(whole.iter().any(|(path, bytes)| path.ends_with("store.db-wal") && bytes.len() > 4096), "no log");
 
-    let mut dice = Dice(std::env::var("LOGWEIR_TEST_SEED").map_or(7, |text| text.parse().expect("a number")));
-    println!("LOGWEIR_TEST_SEED={}", dice.0);
+    let mut dice = Dice::for_test();
     let (mut told, mut harmless, mut sample) = (0, 0, Vec::new());
     for (path, bytes) in &whole {
         if path.ends_with("store.db-shm") {
@@ -348,7 +336,7 @@ fn a_store_can_be_looked_at_while_a_daemon_uses_it_and_after_it_was_killed() {
     let place = Place::new("looked");
     let (found, status) = place.check();
     assert_eq!((status, &found["verdict"]), (Some(0), &"create".into()), "{found:#}");
-    assert!(!place.state().exists(), "looking makes nothing");
+    assert!(!place.state().is_dir(), "looking makes nothing");
 
     place.append("0.log", &lines(0..400));
     let mut daemon = place.workspace.start(&[]);

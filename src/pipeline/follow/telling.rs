@@ -32,13 +32,12 @@ impl Follower {
             self.waiting.insert(key);
             return;
         }
-        if let Some(limit) = plan.source.ignore_older {
-            if self.age_ns(physical.stat.mtime_ns) > i128::try_from(limit.0.as_nanos()).unwrap_or(i128::MAX)
-                && !self.is_known_inode(physical.stat.inode)
-            {
-                self.set(key, What::Ignored);
-                return;
-            }
+        if let Some(limit) = plan.source.ignore_older
+            && self.age_ns(physical.stat.mtime_ns) > i128::try_from(limit.0.as_nanos()).unwrap_or(i128::MAX)
+            && !self.is_known_inode(physical.stat.inode)
+        {
+            self.set(key, What::Ignored);
+            return;
         }
         let path = physical.path.clone();
         match self.tell(key, complete) {
