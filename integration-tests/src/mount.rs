@@ -1,14 +1,17 @@
 //! Small file systems of a test's own: to be filled, or to be mounted anew under another device number.
 
-use std::fs::{self, File};
+use std::cell::Cell;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A mounted file system; unmounted in the end.
 #[derive(Debug)]
 pub struct Mount {
     directory: tempfile::TempDir,
     image: Option<tempfile::NamedTempFile>,
+    /// Number of the loop device that the image is attached to.
+    device: Cell<Option<u32>>,
 }
 
 impl Mount {
@@ -20,7 +23,7 @@ impl Mount {
     pub fn tmpfs(size: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("logweir-mount-").tempdir().expect("room");
         run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "logweir-test", text(directory.path())]);
-        Self { directory, image: None }
+        Self { directory, image: None, device: Cell::default() }
     }
 
     /// An ext4 file system in a file.
@@ -33,14 +36,22 @@ impl Mount {
         let image = tempfile::Builder::new().prefix("logweir-image-").tempfile().expect("room");
         image.as_file().set_len(16 << 20).expect("room");
         run("mkfs.ext4", &["-q", "-F", "-m", "0", text(image.path())]);
-        let this = Self { directory, image: Some(image) };
-        this.mount_image();
+        let this = Self { directory, image: Some(image), device: Cell::default() };
+        this.mount_image(None);
         this
     }
 
-    fn mount_image(&self) {
+    /// Mounts the image by a loop device other than `not`.
+    fn mount_image(&self, not: Option<u32>) {
         let image = self.image.as_ref().expect("it has one");
-        run("mount", &["-o", "loop", text(image.path()), text(self.path())]);
+        let attach = |number: &u32| {
+            let device = format!("/dev/loop{number}");
+            let status = command("losetup", &[&device, text(image.path())]).stderr(Stdio::null()).status();
+            status.is_ok_and(|status| status.success())
+        };
+        let number = (0..16).filter(|number| Some(*number) != not).find(attach).expect("no loop device is free");
+        self.device.set(Some(number));
+        run("mount", &[&format!("/dev/loop{number}"), text(self.path())]);
     }
 
     /// Mounts the image of [`Mount::image`] anew, so that all its files have another device number.
@@ -48,15 +59,10 @@ impl Mount {
     /// # Panics
     /// If something in it is still in use, or no other loop device is free.
     pub fn mount_anew(&self) {
-        use std::os::unix::fs::MetadataExt;
-        let device = || fs::metadata(self.path()).expect("it is there").dev();
-        let before = device();
+        let before = self.device.take();
         run("umount", &[text(self.path())]);
-        // Takes the device that was free now.
-        let other = Self::image();
-        self.mount_image();
-        drop(other);
-        assert_ne!(device(), before, "mounted on the same loop device");
+        detach(before);
+        self.mount_image(before);
     }
 
     /// Where it is.
@@ -86,7 +92,8 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         // Lazily: what a test left open must not keep it.
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+        let _ = Command::new("umount").arg("-l").arg(self.path()).stderr(Stdio::null()).status();
+        detach(self.device.take());
     }
 }
 
@@ -94,10 +101,21 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-fn run(program: &str, arguments: &[&str]) {
+fn detach(device: Option<u32>) {
+    if let Some(number) = device {
+        let _ = command("losetup", &["-d", &format!("/dev/loop{number}")]).stderr(Stdio::null()).status();
+    }
+}
+
+fn command(program: &str, arguments: &[&str]) -> Command {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let output = Command::new(program).args(arguments).env("PATH", path).output();
-    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+    let mut command = Command::new(program);
+    command.args(arguments).env("PATH", path);
+    command
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = command(program, arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {said}; this takes root (`sudo`, or `unshare -rm`)");
 }

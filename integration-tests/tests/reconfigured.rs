@@ -39,8 +39,10 @@ impl Place {
         self.lines += 100;
     }
 
+    /// 0 while an index is being made.
     fn count(&self) -> u64 {
-        self.node.count(&self.targets)
+        let _ = self.node.ask("POST", &format!("{}/_refresh", self.targets), None);
+        self.node.ask("GET", &format!("{}/_count", self.targets), None).1["count"].as_u64().unwrap_or(0)
     }
 
     fn all_there(&self, daemon: &Daemon) {
