@@ -43,6 +43,8 @@ pub(super) struct Flight {
     given_up_at: Option<Instant>,
     /// The write index that the last look-up noted.
     noted: Option<Noted>,
+    /// A request of ours that may still be applied was behind the last look-up.
+    owed: bool,
     /// Somebody has to act before this batch can go on.
     held: bool,
     /// Something of this batch was taken.
@@ -94,6 +96,7 @@ impl Flight {
             given_up: Vec::new(),
             given_up_at: None,
             noted: None,
+            owed: false,
             held: false,
             passed: false,
             unclear_since: None,
@@ -306,10 +309,14 @@ impl Flight {
         let mut cause = None;
         let mut letters = Vec::new();
         let mut strays = Vec::new();
+        let mut owed = Vec::new();
         let mut next = start;
         for (alike, verdict) in answers.iter().zip(verdicts) {
             let items = next..next + alike.count;
             next = items.end;
+            if self.owed && verdict == Verdict::Created {
+                owed.extend(self.batch.items[items.clone()].iter().map(|item| item.id));
+            }
             match verdict {
                 Verdict::Created if self.landed_elsewhere(&alike.reply) => strays.extend(items),
                 Verdict::Created => self.done(items, Outcome::Created),
@@ -337,6 +344,9 @@ impl Flight {
         if self.fates[start..next].contains(&Fate::Doubtful) {
             // Answered, but a shard that did not answer the cluster may still be at it.
             self.given_up.push((name, None));
+        }
+        if !owed.is_empty() {
+            self.shared.sweeps.add(&self.batch.target, owed);
         }
         if !strays.is_empty() {
             self.look_again(strays).await;
@@ -405,6 +415,7 @@ impl Flight {
             let ours = |id: &str| of_before(id) || self.given_up.iter().any(|(name, _)| name == id);
             lookup.quiet(None, ours).await?;
             let waits = |since: &Instant| since.elapsed() < deadline * HANGING_DEADLINES;
+            self.owed |= !self.given_up.is_empty() || waits(&shared.started);
             let mut owing: BTreeSet<usize> = BTreeSet::new();
             if self.given_up_at.as_ref().is_some_and(waits) {
                 owing.extend(self.given_up.iter().filter_map(|(_, node)| *node));

@@ -23,6 +23,7 @@ use flight::Flight;
 use holds::Holds;
 use in_flight::InFlight;
 use limit::Limit;
+use sweep::Sweeps;
 use tally::Tally;
 
 pub mod dead_letter;
@@ -34,6 +35,7 @@ pub mod limit;
 pub mod lookup;
 pub mod reply;
 pub mod retry;
+mod sweep;
 mod tally;
 pub mod verdict;
 
@@ -74,6 +76,7 @@ struct Shared {
     max_body: AtomicUsize,
     /// When a document last passed, by target: evidence about refusals that could be the document's or the target's.
     passed: Mutex<HashMap<Arc<str>, Instant>>,
+    sweeps: Sweeps,
 }
 
 impl Indexer {
@@ -101,6 +104,7 @@ impl Indexer {
             sent: AtomicU64::new(0),
             max_body: AtomicUsize::new(usize::MAX),
             passed: Mutex::default(),
+            sweeps: Sweeps::default(),
         };
         Self { shared: Arc::new(shared), in_flight }
     }
@@ -109,6 +113,9 @@ impl Indexer {
     /// at once: what is on its way then stays unsettled.
     pub async fn run(self, mut batches: Receiver<Batch>, stop: CancellationToken) {
         let mut flights = JoinSet::new();
+        // Dropped, and ended with that, when all batches are done.
+        let mut sweeper = JoinSet::new();
+        sweeper.spawn(sweep::run(Arc::clone(&self.shared)));
         let taken = stop.run_until_cancelled(async {
             loop {
                 let permit = self.in_flight.acquire().await;

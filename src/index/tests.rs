@@ -406,6 +406,25 @@ async fn what_lands_in_another_index_than_noted_is_looked_up_once_more() {
 }
 
 #[tokio::test]
+async fn a_copy_that_comes_long_after_all_was_settled_is_deleted() {
+    let mut bench = Bench::new().await;
+    bench.cfg.request_timeout = config::Span::millis(300);
+    bench.fake.put(STREAM, "other");
+    bench.fake.script(&[Act::Close]);
+    let (sender, _stop, stage) = bench.start();
+    sender.send(batch(0, 2)).await.expect("stage");
+    bench.until(|bench| bench.outcomes().created == 2).await;
+    bench.fake.rollover(STREAM);
+    bench.fake.put(STREAM, id(1).as_str());
+    assert_eq!(bench.fake.homes(id(1).as_str()).len(), 2, "the copy is there");
+    bench.until(|bench| bench.fake.homes(id(1).as_str()).len() == 1).await;
+    assert_eq!(bench.fake.homes(id(1).as_str()), [format!(".ds-{STREAM}-2026.01.01-000001")]);
+    drop(sender);
+    stage.await.expect("no panic");
+    bench.ended(2, 0, 0);
+}
+
+#[tokio::test]
 async fn documents_that_name_their_index_need_no_look_up() {
     let bench = Bench::new().await;
     let mut dated = batch(0, 1);
