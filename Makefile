@@ -6,9 +6,12 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 DESTDIR ?=
 DEMO_SECONDS ?=
 BENCH ?=
+# Of the soak and of the outage.
+MINUTES ?= 10
+SEED ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: build demo test lint fmt deny bench fuzz install prerequisites
+.PHONY: build demo test lint fmt deny bench soak outage fuzz install prerequisites
 
 build:
 	cargo build --release --locked
@@ -32,6 +35,14 @@ deny:
 bench: prerequisites
 	cargo build --release --locked --workspace
 	cargo run --release --locked -p integration-tests --bin bench -- $(BENCH)
+
+soak: prerequisites
+	cargo build --release --locked --workspace
+	target/release/soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+outage: prerequisites
+	cargo build --release --locked --workspace
+	target/release/soak outage --minutes $(MINUTES) --rate 200 $(if $(SEED),--seed $(SEED))
 
 # Names what is missing, with the command that installs it.
 prerequisites:
