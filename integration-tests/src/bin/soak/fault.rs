@@ -83,7 +83,7 @@ impl Kind {
             Self::NodePaused => {
                 world.node.control("pause");
                 // Some of them longer than a request may take.
-                sleep(dice.between(500, 7000));
+                sleep(dice.between(500, 10_000));
                 world.node.control("resume");
             }
             Self::ConnectionCut => {

@@ -17,6 +17,8 @@ use crate::traffic::{FORMAT, Kind};
 
 pub(crate) const TARGET: &str = "logs-soak-default";
 const VERSION: &str = "9.2.0";
+/// How often documents are counted; each time costs Elasticsearch a refresh.
+const POLL: Duration = Duration::from_millis(250);
 /// Of the file system that holds the state.
 const STATE_MIB: u64 = 16;
 /// What the daemon may hold in batches; the default.
@@ -54,7 +56,7 @@ impl World {
         ];
         // Short times, so that a fault of seconds is one that counts, and there is room for many.
         let more = "read: {scan_interval: 2s, settle_time: 1s}\nshutdown: {grace_period: 5s}\n\
-                    elasticsearch: {urls: ['{url}'], request_timeout: 5s, retry: {max_delay: 1s}}";
+                    elasticsearch: {urls: ['{url}'], request_timeout: 8s, retry: {max_delay: 1s}}";
         workspace.configure(&sources.join("\n"), more);
         Ok(Self { node, proxy, daemon: None, memory: Memory::watch(), _state: state, workspace })
     }
@@ -131,7 +133,7 @@ impl World {
                 let end = end.into_iter().rev().collect::<Vec<_>>().join("\n");
                 bail!("after {limit:?} there are {count} documents of {documents}; the daemon says:\n{end}");
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(POLL);
         }
     }
 
