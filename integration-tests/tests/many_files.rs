@@ -4,8 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::time::Duration;
 
+use integration_tests::dice::Dice;
+use integration_tests::machine::memory;
 use integration_tests::node::until;
-use integration_tests::{Node, Workspace};
+use integration_tests::{Node, Proxy, Workspace};
 
 const FILES: u64 = 20_000;
 
@@ -52,4 +54,39 @@ fn a_limit_of_a_hundred_descriptors_and_two_hundred_files_lose_nothing() {
     let run = workspace.run_limited(&["run", "--once"], "ulimit -n 100").ok();
     assert_eq!(node.count("logs-few.descriptors-default"), 4000, "{}", run.stderr);
     workspace.assert_proven(4000);
+}
+
+#[test]
+fn compressed_files_that_wait_for_elasticsearch_take_no_memory_each() {
+    const LINES: u64 = 40;
+    // Nothing listens there yet.
+    let proxy = Proxy::start(&Node::shared().url);
+    proxy.refuse(true);
+    let workspace = Workspace::for_url(&proxy.url());
+    let packed = 250;
+    for number in 0..packed {
+        // Does not get smaller by being packed, so that a decoder keeps all it may.
+        let mut dice = Dice::seeded(number);
+        let mut line = || (0..500).map(|_| format!("{:08x}", dice.below(1 << 32))).collect::<String>() + "\n";
+        let text: String = (0..LINES).map(|_| line()).collect();
+        let text = zstd::stream::encode_all(text.as_bytes(), 3).expect("memory");
+        fs::write(workspace.logs().join(format!("{number}.log.zst")), text).expect("room");
+    }
+    workspace.configure(
+        "  - {name: packed, paths: ['{logs}/*.zst'], format: text, dataset: many.packed}",
+        "read: {settle_time: 100ms}",
+    );
+    let daemon = workspace.start(&[]);
+    until("all of them to be watched", Duration::from_secs(60), || {
+        let log = daemon.log();
+        (log.matches("file discovered").count() as u64 == packed).then_some(())
+    });
+    let resident = memory(daemon.pid(), "VmRSS").expect("it runs");
+    assert!(resident < 80 << 20, "{} MiB", resident >> 20);
+    proxy.refuse(false);
+    until("all lines", Duration::from_secs(120), || {
+        (Node::shared().count("logs-many.packed-default") == packed * LINES).then_some(())
+    });
+    assert_eq!(daemon.stop(), Some(0));
+    workspace.assert_proven(packed * LINES);
 }

@@ -202,6 +202,7 @@ impl Pump {
                 if state.complete && !open.content.is_cut() {
                     shared.report(Report::Finished(file.id));
                 }
+                open.content.rest();
                 Turn::Done
             }
             Ok(Step::Replaced) => {

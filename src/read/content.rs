@@ -62,6 +62,8 @@ impl Head {
 /// An open file.
 pub struct Content {
     file: Arc<dyn OpenFile>,
+    compression: Compression,
+    /// While it is being read.
     packed: Option<Packed>,
 }
 
@@ -87,7 +89,7 @@ struct End {
 
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Content").field("file", &self.file).field("packed", &self.packed.is_some()).finish()
+        f.debug_struct("Content").field("file", &self.file).field("compression", &self.compression).finish()
     }
 }
 
@@ -111,12 +113,12 @@ impl Content {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         let named = Compression::of(path);
-        let mut content = Self { file, packed: None };
+        let mut content = Self { file, compression: Compression::None, packed: None };
         if named != Compression::None {
             let mut magic = [0_u8; 4];
             let n = content.read_fully(0, &mut magic)?;
             if Compression::of_magic(&magic[..n]) == named {
-                content.packed = Some(Packed::open(&content.file, named)?);
+                content.compression = named;
             }
         }
         Ok((content, stat))
@@ -125,7 +127,7 @@ impl Content {
     /// An open file without a name, read as it is.
     #[must_use]
     pub fn of(file: File) -> Self {
-        Self { file: Arc::new(file), packed: None }
+        Self { file: Arc::new(file), compression: Compression::None, packed: None }
     }
 
     /// Whether what was read to its end is a compressed stream that breaks off in its middle: what follows its last line
@@ -138,7 +140,12 @@ impl Content {
     /// Whether offsets count decompressed bytes.
     #[must_use]
     pub fn is_packed(&self) -> bool {
-        self.packed.is_some()
+        self.compression != Compression::None
+    }
+
+    /// Lets go of the decoder, which can take megabytes: for a file that is held open and not read for now.
+    pub fn rest(&mut self) {
+        self.packed = None;
     }
 
     /// What the system says of the open file, whatever its path means now.
@@ -155,21 +162,25 @@ impl Content {
     /// What the system or the decompressor says. A compressed stream that ends in its middle gives what it has and then
     /// ends; only damage is an error.
     pub fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        if let Some(packed) = &self.packed {
-            let grew = match packed.ended {
-                Some(end) => self.file.stat()?.size != end.size,
-                None => false,
-            };
-            // A decoder goes forward only, and not on from an end: what was read is skipped by decoding it again.
-            if grew || offset < packed.kept_at {
-                let kind = self.packed_kind()?;
-                self.packed = Some(Packed::open(&self.file, kind)?);
-            }
-        }
-        match &mut self.packed {
-            Some(packed) => packed.read_at(offset, buf),
-            None => self.read_fully(offset, buf),
-        }
+        if self.is_packed() { self.unpack(offset)?.read_at(offset, buf) } else { self.read_fully(offset, buf) }
+    }
+
+    /// A decoder that can give what is at `offset`. It goes forward only, and not on from an end: then what was read is
+    /// skipped by decoding it again.
+    fn unpack(&mut self, offset: u64) -> io::Result<&mut Packed> {
+        let usable = match self.packed.take() {
+            Some(packed) if offset < packed.kept_at => None,
+            Some(packed) => match packed.ended {
+                Some(end) if self.file.stat()?.size != end.size => None,
+                _ => Some(packed),
+            },
+            None => None,
+        };
+        let packed = match usable {
+            Some(packed) => packed,
+            None => Packed::open(&self.file, self.packed_kind()?)?,
+        };
+        Ok(self.packed.insert(packed))
     }
 
     fn packed_kind(&self) -> io::Result<Compression> {
@@ -222,17 +233,16 @@ impl Content {
     /// # Errors
     /// As [`Content::read_at`].
     pub fn length(&mut self) -> io::Result<u64> {
-        match &mut self.packed {
-            None => Ok(self.file.stat()?.size),
-            Some(packed) => {
-                let mut buf = vec![0_u8; 64 << 10];
-                while packed.ended.is_none() {
-                    let at = packed.kept_at + packed.kept.len() as u64;
-                    packed.read_at(at, &mut buf)?;
-                }
-                Ok(packed.kept_at + packed.kept.len() as u64)
-            }
+        if !self.is_packed() {
+            return Ok(self.file.stat()?.size);
         }
+        let packed = self.unpack(u64::MAX)?;
+        let mut buf = vec![0_u8; 64 << 10];
+        while packed.ended.is_none() {
+            let at = packed.kept_at + packed.kept.len() as u64;
+            packed.read_at(at, &mut buf)?;
+        }
+        Ok(packed.kept_at + packed.kept.len() as u64)
     }
 }
 
@@ -392,6 +402,8 @@ mod tests {
         assert_eq!(buf[..n], text()[at..at + 5000]);
         assert_eq!(content.length().unwrap(), text().len() as u64);
         assert!(!content.is_cut());
+        content.rest();
+        assert_eq!(content.length().unwrap(), text().len() as u64);
     }
 
     #[test]

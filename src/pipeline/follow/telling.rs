@@ -191,9 +191,10 @@ impl Follower {
         path: &Path,
         source: usize,
         stat: Stat,
-        content: Content,
+        mut content: Content,
         complete: bool,
     ) {
+        content.rest();
         let Some(identity) = self.identities.get_mut(&id) else { return };
         identity.inode = stat.inode;
         identity.birth_ns = stat.birth_ns;
@@ -203,7 +204,8 @@ impl Follower {
         if let Some(physical) = self.physical.get_mut(&key) {
             physical.source = source;
         }
-        let unread = content.is_packed() || stat.size > identity.position.offset;
+        let content_is_packed = content.is_packed();
+        let unread = content_is_packed || stat.size > identity.position.offset;
         // Of a complete file no more will come.
         let doubt_end = if content.is_packed() {
             identity.doubt_end
@@ -228,7 +230,8 @@ impl Follower {
             doubt_end,
             fields: FileFields::new(path, id),
         };
-        let backlog = self.shared.wall_clock_ns().saturating_sub(stat.mtime_ns) > BACKLOG_AGE_NS;
+        // A compressed file is read to its end before the next, so that few decoders are there at once.
+        let backlog = content_is_packed || self.shared.wall_clock_ns().saturating_sub(stat.mtime_ns) > BACKLOG_AGE_NS;
         let file = File::new(id, source, &stat, backlog, state);
         identity.file = Some(Arc::clone(&file));
         self.shared.see(id, path, &stat);
