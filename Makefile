@@ -10,8 +10,10 @@ BENCH ?=
 MINUTES ?= 10
 SEED ?=
 FUZZ_SECONDS ?= 60
+HISTORIES ?= 100000
+SEED ?= 1
 
-.PHONY: build demo test lint fmt deny bench soak outage fuzz install prerequisites
+.PHONY: build demo test lint fmt deny bench soak outage fuzz simulate install prerequisites
 
 build:
 	cargo build --release --locked
@@ -47,6 +49,11 @@ outage: prerequisites
 # Names what is missing, with the command that installs it.
 prerequisites:
 	@integration-tests/prerequisites
+
+# One seed is one history; a seed that fails is printed, with the fewest steps that still fail.
+simulate:
+	HISTORIES=$(HISTORIES) SEED=$(SEED) cargo test --profile simulate --locked -p logweir --lib -- \
+		simulator::many_histories --ignored --nocapture
 
 # Needs nightly Rust and `cargo install cargo-fuzz`; the same functions are under proptest in `make test`.
 fuzz:

@@ -23,5 +23,7 @@ pub mod read;
 pub mod record;
 pub mod setup;
 mod simulated;
+#[cfg(test)]
+mod simulator;
 pub mod telemetry;
 pub mod verify;

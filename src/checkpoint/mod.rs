@@ -27,7 +27,7 @@ pub mod store;
 #[cfg(test)]
 mod kill_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

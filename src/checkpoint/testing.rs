@@ -1,4 +1,4 @@
-//! What the tests of this module share.
+//! What the tests of this module share, and a handle without a thread, for a simulator that commits itself.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,7 +9,10 @@ use tokio::time::Instant;
 
 use crate::record::{FileId, Outcomes, Position, Run, Span};
 
+use super::committer::Taken;
+use super::ledger::Changes;
 use super::row::FileRow;
+use super::{Checkpoints, Meta, StoreError, Trouble};
 
 /// The file number `n`.
 pub fn id(n: u64) -> FileId {
@@ -66,4 +69,49 @@ pub fn run(n: u64, start: u64, end: u64, lines: u64) -> Run {
 /// So many lines created.
 pub fn created(lines: u64) -> Outcomes {
     Outcomes { created: lines, ..Outcomes::default() }
+}
+
+/// A commit that was begun.
+pub(crate) struct Commit(Taken);
+
+impl Commit {
+    /// What is to be written.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.0.changes
+    }
+}
+
+/// What the thread does, step by step.
+impl Checkpoints {
+    /// The handle of a store with the files of `rows`; nothing is committed but by the calls below.
+    pub(crate) fn without_thread(
+        meta: Meta,
+        rows: Vec<FileRow>,
+        reserve_ahead: u64,
+        on_trouble: impl Fn(Trouble) + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(meta, rows, reserve_ahead, on_trouble)
+    }
+
+    /// Whether someone waits for the next commit.
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.state().hurry
+    }
+
+    /// Takes what the next commit is to bring to disk.
+    pub(crate) fn begin_commit(&self) -> Commit {
+        Commit(self.state().take())
+    }
+
+    /// Takes in what became of it; `failed` counts the attempts since the last that succeeded.
+    pub(crate) fn end_commit(&self, commit: &Commit, result: Result<(), StoreError>, failed: &mut u64) {
+        self.shared.finish(&commit.0, result, failed);
+    }
+}
+
+impl Meta {
+    /// What a store with this id says of itself, made at `now`.
+    pub(crate) fn of_test(store_id: u64, now: i64) -> Self {
+        Self { store_id, ..Self::mint(now) }
+    }
 }

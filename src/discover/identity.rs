@@ -49,7 +49,9 @@ pub enum Evidence {
 /// What the found file is, as far as this known one goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It is this one: reading goes on where it stood.
+    /// It is this one, the physical file included: reading goes on where it stood.
+    Itself,
+    /// It is this one in another physical file: reading goes on where it stood.
     Same,
     /// It is a second name or copy of this one, which another physical file carries: nothing to read, to be looked at
     /// again when that one has been read further.
@@ -68,6 +70,7 @@ pub fn compare(known: &Known, found: &Found, evidence: Evidence) -> Answer {
         known.inode == found.inode && (known.birth_ns == found.birth_ns || known.birth_ns == 0 || found.birth_ns == 0);
     match evidence {
         Evidence::Equal if known.attached_elsewhere => Answer::Copy,
+        Evidence::Equal if same_physical => Answer::Itself,
         Evidence::Equal => Answer::Same,
         Evidence::Different => Answer::Other,
         // The very same physical file became shorter: it was truncated and is new. Any other may be a copy being made.
@@ -76,14 +79,17 @@ pub fn compare(known: &Known, found: &Found, evidence: Evidence) -> Answer {
     }
 }
 
-/// The best of several answers: going on with a known file beats everything, waiting beats reading it all anew.
+/// The best of several answers. Of twins that were read no further than they are equal each goes on as itself; what is a
+/// copy to its last byte is no other file that merely began so; going on with a known file beats waiting, and waiting beats
+/// reading it all anew.
 #[must_use]
 pub fn best(answers: &[(FileId, Answer)]) -> Option<(FileId, Answer)> {
     let rank = |answer: Answer| match answer {
-        Answer::Same => 0,
+        Answer::Itself => 0,
         Answer::Copy => 1,
-        Answer::Wait => 2,
-        Answer::Other => 3,
+        Answer::Same => 2,
+        Answer::Wait => 3,
+        Answer::Other => 4,
     };
     answers.iter().copied().filter(|(_, answer)| *answer != Answer::Other).min_by_key(|(_, answer)| rank(*answer))
 }
@@ -125,7 +131,7 @@ mod tests {
         let carried = Known { attached_elsewhere: true, ..KNOWN };
         let reused = Found { birth_ns: 300, waited: true, ..FOUND };
         let cases = [
-            ("a file that grew goes on", KNOWN, FOUND, Evidence::Equal, Answer::Same),
+            ("a file that grew goes on", KNOWN, FOUND, Evidence::Equal, Answer::Itself),
             ("a truncated file is new at once", KNOWN, FOUND, Evidence::Shorter, Answer::Other),
             ("a file overwritten in place is new", KNOWN, FOUND, Evidence::Different, Answer::Other),
             ("a copy whose original is gone or truncated goes on", KNOWN, moved, Evidence::Equal, Answer::Same),
@@ -157,6 +163,8 @@ mod tests {
     fn going_on_beats_waiting_and_waiting_beats_starting_anew() {
         let (a, b) = (FileId([1; 8]), FileId([2; 8]));
         assert_eq!(best(&[(a, Answer::Wait), (b, Answer::Same)]), Some((b, Answer::Same)));
+        assert_eq!(best(&[(a, Answer::Copy), (b, Answer::Itself)]), Some((b, Answer::Itself)));
+        assert_eq!(best(&[(a, Answer::Same), (b, Answer::Copy)]), Some((b, Answer::Copy)));
         assert_eq!(best(&[(a, Answer::Other), (b, Answer::Wait)]), Some((b, Answer::Wait)));
         assert_eq!(best(&[(a, Answer::Other)]), None);
     }

@@ -181,7 +181,7 @@ impl<'a> Lookup<'a> {
     }
 
     /// Makes everything written so far visible to searches; `false` where there is nothing.
-    async fn refresh(&self) -> Result<bool, LookupError> {
+    pub async fn refresh(&self) -> Result<bool, LookupError> {
         let what = "a refresh";
         let path = format!("{}/_refresh", self.expression);
         let query = [("filter_path", "_shards.failed")];

@@ -55,7 +55,7 @@ pub struct Deps {
     pub dead_letters: Arc<dyn Letters>,
     /// Who is told what happens.
     pub events: Arc<dyn Events>,
-    /// Names this installation in the cluster's tasks; the same after a restart, so that requests of the process before
+    /// Names this installation in the cluster's tasks; the same after a restart, and after the loss of the store, so that requests of the process before
     /// are known as ours. Letters, digits, `-`, `_`.
     pub instance: String,
 }
@@ -89,7 +89,7 @@ impl Indexer {
             Compression::Off => false,
         };
         let in_flight = InFlight::new(cfg.max_in_flight);
-        let installation = format!("logweir-{}-", deps.instance);
+        let installation = installation(&deps.instance);
         let process = format!("{installation}{:x}-", jiff::Timestamp::now().as_nanosecond());
         let limit = Limit::new(&cfg.rate_limit);
         let shared = Shared {
@@ -177,6 +177,12 @@ impl Shared {
     fn passed_since(&self, target: &str, since: Instant) -> bool {
         self.passed.lock().unwrap_or_else(PoisonError::into_inner).get(target).is_some_and(|last| *last > since)
     }
+}
+
+/// What every `X-Opaque-Id` of the installation `instance` begins with.
+#[must_use]
+pub fn installation(instance: &str) -> String {
+    format!("logweir-{instance}-")
 }
 
 /// Where bulk requests for `target` go: a pattern is no index, and its documents name theirs.

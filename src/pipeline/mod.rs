@@ -9,6 +9,7 @@ pub mod conservation;
 pub mod events;
 pub mod files;
 pub mod follow;
+pub mod origin;
 pub mod plan;
 pub mod pump;
 pub mod queue;

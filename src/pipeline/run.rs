@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::conservation;
 use super::events::Told;
 use super::follow::{Claimed, Follower};
+use super::origin;
 use super::plan::{Plan, PlanError};
 use super::pump::Pump;
 use super::{Counted, Parts, Shared};
@@ -198,10 +199,17 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
     metrics.own(Gauge::OpenFiles, move || slots.used() as u64);
 
     // Elasticsearch is prepared beside the rest; documents wait for it, files do not.
+    let instance = origin::instance(&shared.host, &shared.config.checkpoint.path);
     let (prepared, on_prepared) = oneshot::channel();
     let (trusted, on_trusted) = oneshot::channel();
     let ask_origin = checkpoints.doubtful_origin() && first_start;
-    tokio::spawn(prepare(Arc::clone(&client), Arc::clone(&shared), ask_origin.then_some(trusted), prepared));
+    tokio::spawn(prepare(
+        Arc::clone(&client),
+        Arc::clone(&shared),
+        instance.clone(),
+        ask_origin.then_some(trusted),
+        prepared,
+    ));
     if ask_origin {
         // Whether the answer comes in time or not, the start goes on: without it, what is sent is looked up first.
         let _ = tokio::time::timeout(ORIGIN_PATIENCE, on_trusted).await;
@@ -218,7 +226,7 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
         }),
         dead_letters,
         events: Arc::new(Told { metrics: metrics.clone(), health: health.clone(), spares: Arc::clone(&shared.spares) }),
-        instance: format!("{:016x}", checkpoints.store_id()),
+        instance,
     };
     let indexer = Indexer::new(shared.config.elasticsearch.clone(), deps);
     let stop_indexing = cut.clone();
@@ -332,6 +340,7 @@ fn waiting_for(health: &Health, in_flight: u64) -> String {
 async fn prepare(
     client: Arc<Client>,
     shared: Arc<Shared>,
+    instance: String,
     trusted: Option<oneshot::Sender<()>>,
     prepared: oneshot::Sender<()>,
 ) {
@@ -339,7 +348,7 @@ async fn prepare(
     let mut delay = min;
     loop {
         let attempt = async {
-            if trusted.is_some() && setup::targets_are_empty(&*client, &shared.destinations).await? {
+            if trusted.is_some() && origin::targets_are_empty(&*client, &shared.destinations, &instance).await? {
                 shared.checkpoints.trust_origin();
             }
             if shared.config.elasticsearch.setup {

@@ -43,7 +43,9 @@ impl Follower {
         match self.tell(key, complete) {
             Ok(()) => {}
             // It vanished or was replaced between listing and opening: the next scan sees what is there now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.waiting.insert(key);
+            }
             Err(error) => {
                 self.shared.io_fault(FaultCause::Read, "read", &path, &error);
                 if super::super::is_scarcity(&error) {
@@ -116,7 +118,7 @@ impl Follower {
             answers.push((id, identity::compare(&known, &found, evidence)));
         }
         match identity::best(&answers) {
-            Some((id, Answer::Same)) => self.attach(key, id, &path, source, stat, content, complete),
+            Some((id, Answer::Itself | Answer::Same)) => self.attach(key, id, &path, source, stat, content, complete),
             Some((id, Answer::Copy)) => {
                 self.set(key, What::Copy { of: id, compared });
                 self.waiting.insert(key);
