@@ -6,12 +6,11 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 DESTDIR ?=
 DEMO_SECONDS ?=
 BENCH ?=
-# Of the soak and of the outage.
+# Of the soak and of the outage; the seed also of the simulator.
 MINUTES ?= 10
 SEED ?=
 FUZZ_SECONDS ?= 60
 HISTORIES ?= 100000
-SEED ?= 1
 
 .PHONY: build demo test lint fmt deny bench soak outage fuzz simulate install prerequisites
 
