@@ -89,6 +89,13 @@ pub(super) struct Lock {
     place: Option<i64>,
 }
 
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Not by closing it alone: a child that is being started has a copy of the descriptor until it runs its program.
+        let _ = self.file.unlock();
+    }
+}
+
 impl Lock {
     /// Locks the store in `directory`, which exists.
     ///
