@@ -518,18 +518,25 @@ impl Follower {
                         self.replaced(&file, "the bytes that were read are not there any more");
                     }
                 }
-                Report::Moved(_) => self.next_scan = Instant::now(),
+                Report::Moved(id) => {
+                    self.next_scan = Instant::now();
+                    // It left the queue unread: that it has another name is no change that would bring it back.
+                    if let Some(file) = self.identities.get(&id).and_then(|identity| identity.file.clone()) {
+                        let key = file.lock().key;
+                        self.waiting.insert(key);
+                    }
+                }
                 Report::Unreadable(id, error) => {
                     if let Some(file) = self.identities.get(&id).and_then(|identity| identity.file.clone()) {
                         let (path, key) = {
                             let state = file.lock();
                             (Arc::clone(&state.path), state.key)
                         };
+                        self.waiting.insert(key);
                         if error.kind() == io::ErrorKind::NotFound {
                             self.next_scan = Instant::now();
                         } else {
                             self.shared.io_fault(FaultCause::Read, "read", &path, &error);
-                            self.waiting.insert(key);
                         }
                     }
                 }

@@ -149,6 +149,20 @@ fn nothing_is_lost_and_nothing_twice_in_any_history() {
     assert!(tally.histories > 0 && tally.lines > 0);
 }
 
+/// Seeds that found a defect of logweir, kept: what each of them showed.
+const FOUND: [(u64, &str); 1] =
+    [(8138, "a file renamed before its turn, and held open by nobody, is read under its new name")];
+
+#[test]
+fn what_was_found_once_stays_mended() {
+    for (seed, what) in FOUND {
+        if !run(&History::draw(seed), None).wrong.is_empty() {
+            println!("{what}");
+            fail(History::draw(seed), None);
+        }
+    }
+}
+
 /// `make simulate`: as many as are asked for, with what happened in them.
 #[test]
 #[ignore = "long: make simulate HISTORIES=n"]
