@@ -95,7 +95,7 @@ fn a_writer_that_does_not_pause_for_copytruncate_makes_the_copy_no_new_file() {
     // Only the log has these; logrotate loses them, the daemon has read them before.
     place.append(LOG, 7);
     place.caught_up(&daemon);
-    fs::OpenOptions::new().write(true).open(place.path(LOG)).and_then(|log| log.set_len(0)).expect("truncated");
+    OpenOptions::new().write(true).open(place.path(LOG)).and_then(|log| log.set_len(0)).expect("truncated");
     place.append(LOG, 3);
     place.caught_up(&daemon);
     until("the copy is told", PATIENCE, || daemon.log().contains("access.log.1").then_some(()));
