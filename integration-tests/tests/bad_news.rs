@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::net::TcpListener;
 use std::ops::Range;
 use std::process::{Command, Stdio};
@@ -10,6 +9,7 @@ use std::time::Duration;
 
 use integration_tests::daemon::binary;
 use integration_tests::node::until;
+use integration_tests::numbered::{self, assert_each_is_there_once, counted, lines};
 use integration_tests::{Daemon, Node, Workspace};
 use serde_json::{Value, json};
 
@@ -24,50 +24,8 @@ fn target(dataset: &str) -> String {
     format!("logs-bad.{dataset}-default")
 }
 
-/// Well-formed lines, each another.
-fn lines(numbers: Range<u64>) -> String {
-    let mut text = String::new();
-    for n in numbers {
-        let _ = writeln!(
-            text,
-            "192.0.2.7 - - [17/May/2015:10:05:03 +0000] \"GET /line/{n} HTTP/1.1\" 200 {n} \"-\" \"curl/8.5.0\""
-        );
-    }
-    text
-}
-
 fn append(workspace: &Workspace, text: &str) {
-    let path = workspace.logs().join("access.log");
-    let mut file = fs::OpenOptions::new().create(true).append(true).open(path).expect("the log");
-    file.write_all(text.as_bytes()).expect("room");
-}
-
-fn counted(node: &Node, target: &str, documents: u64, daemon: &Daemon) {
-    let began = std::time::Instant::now();
-    until("documents", 2 * PATIENCE, || {
-        let count = node.count(target);
-        assert!(began.elapsed() < PATIENCE, "{count} documents of {documents} in {target}\n{}", daemon.log());
-        (count >= documents).then_some(())
-    });
-}
-
-/// Expects each number once, without asking logweir.
-fn assert_each_is_there_once(node: &Node, target: &str, numbers: Range<u64>) {
-    let body = json!({
-        "size": 0,
-        "track_total_hits": true,
-        "aggs": {
-            "twice": {"terms": {"field": "url.path", "min_doc_count": 2, "size": 20}},
-            "all": {"cardinality": {"field": "url.path", "precision_threshold": 40_000}},
-        },
-    });
-    let answer = node.search(target, &body);
-    assert_eq!(answer["aggregations"]["twice"]["buckets"], json!([]));
-    assert_eq!(answer["hits"]["total"]["value"], numbers.end - numbers.start);
-    for n in [numbers.start, numbers.end - 1] {
-        let query = json!({"query": {"term": {"url.path": format!("/line/{n}")}}});
-        assert_eq!(node.search(target, &query)["hits"]["total"]["value"], 1, "line {n}");
-    }
+    numbered::append(&workspace.logs().join("access.log"), text);
 }
 
 fn stop(daemon: Daemon) {
@@ -78,27 +36,6 @@ fn stop(daemon: Daemon) {
 /// How often a warning with these words is in the log.
 fn warned(daemon: &Daemon, words: &str) -> usize {
     daemon.log().lines().filter(|line| line.contains(" WARN ") && line.contains(words)).count()
-}
-
-/// What telemetry serves at `path`.
-fn served(daemon: &Daemon, path: &str) -> String {
-    let log = daemon.log();
-    let address = log.split("telemetry is served address=").nth(1).and_then(|rest| rest.split_whitespace().next());
-    let mut answer = ureq::get(format!("http://{}{path}", address.expect("an address"))).call().expect("an answer");
-    answer.body_mut().read_to_string().expect("text")
-}
-
-/// What `/readyz` says is waited for.
-fn waiting(daemon: &Daemon) -> Value {
-    let mut body: Value = serde_json::from_str(&served(daemon, "/readyz")).expect("JSON");
-    body["waiting"].take()
-}
-
-/// How often documents were sent again, for whatever cause.
-fn retries(daemon: &Daemon) -> u64 {
-    let text = served(daemon, "/metrics");
-    let counts = text.lines().filter(|line| line.starts_with("logweir_bulk_retries_total{"));
-    counts.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
 }
 
 #[test]
@@ -125,10 +62,12 @@ fn an_elasticsearch_that_comes_late_is_killed_and_hangs_is_waited_for() {
     append(&workspace, &lines(6000..20_000));
     counted(&node, &target, 6500, &daemon);
     node.control("kill");
-    let before = (warned(&daemon, "waiting for elasticsearch "), retries(&daemon));
+    let before = (warned(&daemon, "waiting for elasticsearch "), daemon.counter("logweir_bulk_retries_total", ""));
     append(&workspace, &lines(20_000..21_000));
     until("it to show", PATIENCE, || shows_unreachable(&daemon));
-    until("some attempts", PATIENCE, || (retries(&daemon) >= before.1 + 6).then_some(()));
+    until("some attempts", PATIENCE, || {
+        (daemon.counter("logweir_bulk_retries_total", "") >= before.1 + 6).then_some(())
+    });
     // Once, then rarely.
     let times = warned(&daemon, "waiting for elasticsearch ") - before.0;
     node.restart(VERSION);
@@ -150,7 +89,7 @@ fn an_elasticsearch_that_comes_late_is_killed_and_hangs_is_waited_for() {
 }
 
 fn shows_unreachable(daemon: &Daemon) -> Option<()> {
-    waiting(daemon).to_string().contains("elasticsearch_unreachable").then_some(())
+    daemon.waiting().to_string().contains("elasticsearch_unreachable").then_some(())
 }
 
 #[test]
@@ -292,14 +231,14 @@ fn an_index_at_the_flood_stage_holds_and_goes_on_by_itself_each_time() {
         append(&workspace, &lines(round * 500..round * 500 + 500));
         // Each time: the second is soon after the first.
         until(&format!("hold {round} to show\n{}", daemon.log()), PATIENCE / 4, || {
-            waiting(&daemon).to_string().contains("elasticsearch_target").then_some(())
+            daemon.waiting().to_string().contains("elasticsearch_target").then_some(())
         });
-        assert_eq!(waiting(&daemon)[0]["cause"], "elasticsearch_target");
-        assert!(waiting(&daemon)[0]["reason"].as_str().is_some_and(|reason| reason.contains("read-only")));
+        assert_eq!(daemon.waiting()[0]["cause"], "elasticsearch_target");
+        assert!(daemon.waiting()[0]["reason"].as_str().is_some_and(|reason| reason.contains("read-only")));
         assert_eq!(letters(&workspace), [Value::Null; 0]);
         flood(node, &target, false);
         counted(node, &target, 10 + round * 500, &daemon);
-        until("the hold to end", PATIENCE, || (waiting(&daemon) == json!([])).then_some(()));
+        until("the hold to end", PATIENCE, || (daemon.waiting() == json!([])).then_some(()));
     }
     stop(daemon);
     assert_eq!(node.count(&target), 1010);
