@@ -354,6 +354,8 @@ impl<'a> World<'a> {
     }
 
     fn lose_store(&mut self) {
+        // What it knew to be a dead letter is sent once more, as after a death.
+        self.lines.died();
         self.disk.lose();
         self.new_until = None;
         self.is_new = true;
