@@ -150,8 +150,10 @@ fn nothing_is_lost_and_nothing_twice_in_any_history() {
 }
 
 /// Seeds that found a defect of logweir, kept: what each of them showed.
-const FOUND: [(u64, &str); 1] =
-    [(8138, "a file renamed before its turn, and held open by nobody, is read under its new name")];
+const FOUND: [(u64, &str); 2] = [
+    (8138, "a file renamed before its turn, and held open by nobody, is read under its new name"),
+    (11145, "a file cut, filled again and renamed, whose name was given away before it was looked at, is read"),
+];
 
 #[test]
 fn what_was_found_once_stays_mended() {

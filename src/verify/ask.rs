@@ -127,9 +127,21 @@ impl<'a> Asker<'a> {
         cluster
     }
 
-    /// Makes searchable what was acknowledged. A target that does not exist holds nothing.
+    /// Makes searchable what was acknowledged, on every shard: of another, lines would be missing that are there. A target
+    /// that does not exist holds nothing.
     pub async fn refresh(&self, target: &str) -> Result<(), VerifyError> {
-        self.post::<Value>(target, "_refresh", &[], None).await.map(drop)
+        let began = Instant::now();
+        loop {
+            let answer: Option<Value> = self.post(target, "_refresh", &[], None).await?;
+            if answer.is_none_or(|answer| answer["_shards"]["failed"] == 0) {
+                return Ok(());
+            }
+            if began.elapsed() >= PATIENCE {
+                let reason = "not every shard could be refreshed".to_owned();
+                return Err(VerifyError::Refused { target: target.to_owned(), status: 503, reason });
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     /// How often each id is there, over all backing indices. Where twins make an answer larger than it may be, it is asked

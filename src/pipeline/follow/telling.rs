@@ -74,7 +74,9 @@ impl Follower {
         let (path, source, first_seen) = (physical.path.clone(), physical.source, physical.first_seen);
         let (mut content, stat) = Content::open_in(&*self.shared.files, &path)?;
         if stat.key() != key {
+            // It was renamed, and its name given away: told once a scan has found where it is.
             self.next_scan = Instant::now();
+            self.waiting.insert(key);
             return Ok(());
         }
         let Some(head) = content.head(complete)? else { return Ok(()) };
