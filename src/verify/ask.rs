@@ -24,7 +24,7 @@ pub const IDS_A_REQUEST: usize = 10_000;
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A question is asked again for so long, once the cluster has answered anything at all.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A stretch of a file whose documents are to be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
