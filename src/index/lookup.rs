@@ -79,11 +79,12 @@ impl<'a> Lookup<'a> {
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
-                429 | 500.. => return Err(refused(what, &reply)),
-                _ => {
+                // Not to be seen, by this login or at all.
+                403..=405 => {
                     tokio::time::sleep(self.deadline).await;
                     return Ok(());
                 }
+                _ => return Err(refused(what, &reply)),
             }
         }
     }

@@ -42,6 +42,9 @@ const BACKLOG_AGE_NS: i64 = 60_000_000_000;
 /// Files at their end that were not read for so long give their descriptor back when descriptors are scarce.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// For so long, what is said of a name may be about the file that had it before.
+const FREED: Duration = Duration::from_secs(10);
+
 /// What the pump has to say of a file.
 #[derive(Debug)]
 pub enum Report {
@@ -160,6 +163,8 @@ pub struct Follower {
     next_done: Instant,
     /// No scan before this, whatever hints say.
     rested: Instant,
+    /// Names that files lost lately.
+    freed: HashMap<PathBuf, Instant>,
 }
 
 impl Follower {
@@ -198,6 +203,7 @@ impl Follower {
             next_lag: now,
             next_done: now,
             rested: now,
+            freed: HashMap::new(),
         };
         for row in rows {
             follower.remember(&row);
@@ -310,6 +316,8 @@ impl Follower {
         let known = self.paths.get(path).and_then(|key| self.physical.get(key)).map(|physical| physical.source);
         let source = known.or_else(|| self.shared.plans.iter().position(|plan| plan.globs.matches(path)));
         let Some(source) = source else { return };
+        // That a writer closed it may have been said late, of the file that had this name before.
+        let closed = closed && self.freed.get(path).is_none_or(|at| at.elapsed() >= FREED);
         match self.shared.files.stat(path) {
             Ok(stat) if stat.is_file() => self.observe(path, stat, source, closed),
             // Gone again: the scan that the same change asks for tells what became of it.
@@ -349,6 +357,7 @@ impl Follower {
         }
         self.look_for_missing(&claims, &directories);
         self.watch(&directories);
+        self.freed.retain(|_, at| at.elapsed() < FREED);
         self.expire();
         if self.scans == 0 {
             self.shared.checkpoints.bound_origin(newest_ns, self.shared.wall_clock_ns());

@@ -102,6 +102,7 @@ impl Follower {
             && self.paths.get(&physical.path) == Some(&key)
         {
             self.paths.remove(&physical.path);
+            self.freed.insert(physical.path, Instant::now());
         }
     }
 
