@@ -53,7 +53,7 @@ pub struct Config {
     pub dead_letters: DeadLetters,
     /// What logweir says of itself.
     pub telemetry: Telemetry,
-    /// Where dashboards go.
+    /// The Kibana that `check` asks.
     pub kibana: Kibana,
     /// How it ends.
     pub shutdown: Shutdown,
@@ -503,7 +503,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where dashboards go.
+/// The Kibana that `check` asks, whether it answers.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Kibana {

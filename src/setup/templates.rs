@@ -1,5 +1,5 @@
-//! The templates themselves: ECS types by core field types only, so that every Elasticsearch from 7.17 on and OpenSearch
-//! take them.
+//! The templates themselves: ECS types by core field types only, so that every Elasticsearch from 7.17 on can take them,
+//! and OpenSearch should.
 
 use std::collections::BTreeMap;
 

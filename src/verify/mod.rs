@@ -5,7 +5,7 @@
 //! compared as far as its checkpoint says, so the daemon may go on meanwhile. A file that moves, vanishes or is truncated
 //! under the comparison is looked for again by what it is; what is nowhere any more is told as gone, and its documents are
 //! counted. Memory does not grow with lines.
-//! Beside [`crate::pipeline`] the only module that knows several stages.
+//! Beside [`crate::pipeline`] and [`crate::cli`] the only module that knows several stages.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
