@@ -402,9 +402,9 @@ pub struct Template {
     pub replicas: Option<u32>,
     /// Refresh interval; the cluster's default if not given.
     pub refresh_interval: Option<Span>,
-    /// `index.mode: logsdb`, where the cluster has it.
+    /// `index.mode: logsdb`; needs Elasticsearch 8.17.
     pub logsdb: bool,
-    /// Keep documents whose field values do not fit the mapping, and name the field in `_ignored`.
+    /// Keep documents with values that do not fit their field's type: not indexed, and the field is named in `_ignored`.
     pub ignore_malformed: bool,
     /// Documents are deleted after this; never if not given.
     pub retention: Option<Span>,

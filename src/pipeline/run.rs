@@ -89,7 +89,7 @@ pub enum RunError {
         source: std::io::Error,
     },
     /// With `--once`: some files could not be read.
-    #[error("{files} files could not be read; the log names them and says why")]
+    #[error("files that could not be read: {files}; the log names them and says why")]
     Unreadable {
         /// How many.
         files: usize,
