@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{CliError, ConfigArgs, Output};
-use crate::client::{Client, Method};
+use crate::client::{Client, Cluster, Method};
 use crate::config::{Config, Loaded, Mode, Origin, Setting, Source};
 use crate::discover::scan::Globs;
 

@@ -178,10 +178,30 @@ pub trait Cluster: Send + Sync + Debug {
     fn nodes(&self) -> usize {
         1
     }
+
+    /// Sends a small request whose answer is JSON: its status and its value; where it is none, its beginning as text.
+    fn json<'a>(
+        &'a self,
+        method: Method,
+        path: &'a str,
+        query: &'a [(&'a str, &'a str)],
+        body: Option<&serde_json::Value>,
+        deadline: Duration,
+    ) -> Answer<'a, (u16, serde_json::Value)> {
+        let body = body.map(|value| Bytes::from(value.to_string()));
+        Box::pin(async move {
+            let reply = self.send(Request { query, body, ..Request::new(method, path, deadline) }).await?;
+            let value = serde_json::from_slice(&reply.body).unwrap_or_else(|_| {
+                let text = String::from_utf8_lossy(&reply.body[..reply.body.len().min(MAX_WORDS)]);
+                serde_json::Value::String(text.split_whitespace().collect::<Vec<_>>().join(" "))
+            });
+            Ok((reply.status, value))
+        })
+    }
 }
 
 /// A request on its way.
-pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Reply, SendError>> + Send + 'a>>;
+pub type Answer<'a, T = Reply> = Pin<Box<dyn Future<Output = Result<T, SendError>> + Send + 'a>>;
 
 impl Cluster for Client {
     fn send<'a>(&'a self, request: Request<'a>) -> Answer<'a> {
@@ -194,26 +214,6 @@ impl Cluster for Client {
 
     fn nodes(&self) -> usize {
         self.nodes.len()
-    }
-}
-
-impl dyn Cluster + '_ {
-    /// Sends a small request whose answer is JSON: its status and its value; where it is none, its beginning as text.
-    pub async fn json(
-        &self,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Option<&serde_json::Value>,
-        deadline: Duration,
-    ) -> Result<(u16, serde_json::Value), SendError> {
-        let body = body.map(|value| Bytes::from(value.to_string()));
-        let reply = self.send(Request { query, body, ..Request::new(method, path, deadline) }).await?;
-        let value = serde_json::from_slice(&reply.body).unwrap_or_else(|_| {
-            let text = String::from_utf8_lossy(&reply.body[..reply.body.len().min(MAX_WORDS)]);
-            serde_json::Value::String(text.split_whitespace().collect::<Vec<_>>().join(" "))
-        });
-        Ok((reply.status, value))
     }
 }
 
@@ -282,18 +282,6 @@ impl Client {
             Err(_) => self.health().failed(node, Instant::now()),
         }
         result
-    }
-
-    /// Sends a small request whose answer is JSON: its status and its value; where it is none, its beginning as text.
-    pub async fn json(
-        &self,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Option<&serde_json::Value>,
-        deadline: Duration,
-    ) -> Result<(u16, serde_json::Value), SendError> {
-        (self as &dyn Cluster).json(method, path, query, body, deadline).await
     }
 
     /// What the cluster says of itself: nothing where `GET /` is refused or missing. What is no cluster's answer, or one

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::VerifyError;
 use super::report::Cluster;
-use crate::client::{Client, Method, Request};
+use crate::client::{Client, Cluster as _, Method, Request};
 use crate::config::Elasticsearch;
 use crate::index::retry::Delays;
 use crate::record::{FileId, ID_LEN, LineId};
@@ -26,6 +26,13 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// A question is asked again for so long, once the cluster has answered anything at all.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Stretches, and lines in them, whose documents are counted with one request: its cost grows with their product.
+const COUNT_STRETCHES: usize = 100;
+const COUNT_LINES: u64 = 100_000;
+
+/// Lines whose offsets are counted with one request: fewer than one answer may have.
+pub const COUNT_OFFSETS: u64 = 4000;
+
 /// A stretch of a file whose documents are to be counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
@@ -35,6 +42,8 @@ pub struct Stretch {
     pub start: u64,
     /// One past the last byte.
     pub end: u64,
+    /// About how many lines it has.
+    pub lines: u64,
 }
 
 /// How many documents a stretch has.
@@ -46,6 +55,18 @@ pub struct Counted {
     pub offsets: u64,
     /// Offsets that have one document.
     pub once: u64,
+}
+
+impl std::ops::Add for Counted {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            documents: self.documents + other.documents,
+            offsets: self.offsets + other.offsets,
+            once: self.once + other.once,
+        }
+    }
 }
 
 /// Whoever asks.
@@ -103,6 +124,23 @@ struct FileBucket {
 #[derive(Deserialize)]
 struct OffsetBucket {
     doc_count: u64,
+}
+
+/// Neighbours that have no more than `limit` lines together (or one alone), and are no more than [`COUNT_STRETCHES`].
+fn in_groups(stretches: &[Stretch], limit: u64) -> Vec<&[Stretch]> {
+    let mut groups = Vec::new();
+    let (mut start, mut lines) = (0, 0);
+    for (index, stretch) in stretches.iter().enumerate() {
+        if index > start && (lines + stretch.lines > limit || index - start >= COUNT_STRETCHES) {
+            groups.push(&stretches[start..index]);
+            (start, lines) = (index, 0);
+        }
+        lines += stretch.lines;
+    }
+    if start < stretches.len() {
+        groups.push(&stretches[start..]);
+    }
+    groups
 }
 
 impl<'a> Asker<'a> {
@@ -194,9 +232,26 @@ impl<'a> Asker<'a> {
         Ok(found)
     }
 
-    /// Counts the documents of each stretch (of different files), and with `offsets` their offsets too; `None` where
-    /// documents cannot be searched by file and offset. More offsets than one answer may have are asked for in halves.
+    /// Counts the documents of each stretch, and with `offsets` their offsets too, with as many requests as that takes;
+    /// `None` where documents cannot be searched by file and offset.
     pub async fn count(
+        &self,
+        target: &str,
+        stretches: &[Stretch],
+        offsets: bool,
+    ) -> Result<Vec<Option<Counted>>, VerifyError> {
+        let mut all = Vec::with_capacity(stretches.len());
+        for group in in_groups(stretches, if offsets { COUNT_OFFSETS } else { COUNT_LINES }) {
+            match self.count_group(target, group, offsets).await? {
+                Some(counted) => all.extend(counted.into_iter().map(Some)),
+                None => all.extend(group.iter().map(|_| None)),
+            }
+        }
+        Ok(all)
+    }
+
+    /// The same with one request, where one answer can hold it; more offsets than that are asked for in halves.
+    async fn count_group(
         &self,
         target: &str,
         stretches: &[Stretch],
@@ -240,10 +295,10 @@ impl<'a> Asker<'a> {
                     parts.push(vec![(index, Stretch { start: middle, ..stretch })]);
                     continue;
                 }
-                counted[index].documents += bucket.doc_count;
                 let buckets = found.map(|found| found.buckets.as_slice()).unwrap_or_default();
-                counted[index].offsets += buckets.len() as u64;
-                counted[index].once += buckets.iter().filter(|bucket| bucket.doc_count == 1).count() as u64;
+                let once = buckets.iter().filter(|bucket| bucket.doc_count == 1).count() as u64;
+                let piece = Counted { documents: bucket.doc_count, offsets: buckets.len() as u64, once };
+                counted[index] = counted[index] + piece;
             }
         }
         Ok(Some(counted))

@@ -90,7 +90,7 @@ impl Counts {
 }
 
 /// One file's part of the proof.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct FileReport {
     /// Where it is.
     #[serde(serialize_with = "lossy")]
@@ -275,23 +275,7 @@ mod tests {
     use super::*;
 
     fn report(total: Counts, gone: Vec<GoneFile>) -> Report {
-        let file = FileReport {
-            path: "/a.log".into(),
-            file_id: String::new(),
-            source: String::new(),
-            target: String::new(),
-            counts: total,
-            start: 0,
-            hash: String::new(),
-            documents: None,
-            first_id: None,
-            last_id: None,
-            missing_at: Vec::new(),
-            twice_at: Vec::new(),
-            changed_at: Vec::new(),
-            accounted: 0,
-            recognised: 0,
-        };
+        let file = FileReport { path: "/a.log".into(), counts: total, ..FileReport::default() };
         let mut report = Report {
             logweir: "1.0.0",
             host: "web-1".to_owned(),
