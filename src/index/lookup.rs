@@ -1,9 +1,10 @@
 //! What is in doubt is looked up before it is sent again: an id is unique only inside one backing index, so after a
 //! rollover a second `create` would make a second copy (invariant 4).
 //!
-//! In this order: no request of ours that was given up is still running, nor waits in a node that hangs; then the write index is noted; then everything
-//! written so far is made visible; then the ids are searched across the whole target. What arrives after the note and
-//! lands in the noted index is answered 409 there, and what lands in another one is looked up once more.
+//! In this order: no request of ours that was given up is still running, nor waits in a node that hangs; then the write
+//! index is noted; then everything written so far is made visible; then the ids are searched across the whole target. What
+//! arrives after the note and lands in the noted index is answered 409 there, and what lands in another one is looked up
+//! once more.
 //! A target that is not there yet holds nothing. Of two copies the one in the younger index is deleted.
 
 use std::collections::BTreeMap;

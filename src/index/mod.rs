@@ -55,8 +55,8 @@ pub struct Deps {
     pub dead_letters: Arc<dyn Letters>,
     /// Who is told what happens.
     pub events: Arc<dyn Events>,
-    /// Names this installation in the cluster's tasks; the same after a restart, and after the loss of the store, so that requests of the process before
-    /// are known as ours. Letters, digits, `-`, `_`.
+    /// Names this installation in the cluster's tasks; the same after a restart, and after the loss of the store, so that
+    /// requests of the process before are known as ours. Letters, digits, `-`, `_`.
     pub instance: String,
 }
 

@@ -1,7 +1,7 @@
 //! What was created after a doubt is looked for again, later, and second copies are deleted.
 //!
-//! A look-up is told by the cluster that nothing of ours is running. A node that hangs can prove that wrong: what it was given
-//! (by us, or by a node that worked for us) it may do when it goes on, long after another took its place, and after a
+//! A look-up is told by the cluster that nothing of ours is running. A node that hangs can prove that wrong: what it was
+//! given (by us, or by a node that worked for us) it may do when it goes on, long after another took its place, and after a
 //! rollover its copy lands beside ours. Nothing that is sent can prevent that, so it is mended: several deadlines later, as
 //! often as [`LATER`] says. Documents are there and settled meanwhile; a process that ends early leaves this undone.
 

@@ -274,8 +274,7 @@ impl Process {
 
     /// One step of ending in order; whether it is over.
     fn end(&mut self) -> bool {
-        let now = Instant::now();
-        let late = self.stopping.is_some_and(|since| now >= since + GRACE);
+        let late = self.is_cut_off();
         if !self.prepared.load(Ordering::SeqCst)
             && let Some(indexing) = self.indexing.take()
         {
@@ -293,6 +292,11 @@ impl Process {
             self.flush = Some(tokio::spawn(async move { checkpoints.flush(!late).await }));
         }
         self.flush.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
+    /// Whether it was asked to end and took too long: requests are given up.
+    pub fn is_cut_off(&self) -> bool {
+        self.stopping.is_some_and(|since| Instant::now() >= since + GRACE)
     }
 
     /// Ends at once. A commit that was on its way is on disk or not.

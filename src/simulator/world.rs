@@ -219,6 +219,9 @@ impl<'a> World<'a> {
         } else {
             // All is on disk: what is left of it has nothing more to say.
             self.cluster.disconnect();
+            if process.is_cut_off() {
+                self.forget_life();
+            }
             process.kill(&mut self.dice, &mut Disk::default(), &mut |_| {}).await;
             let down = self.down_after_stop.take().unwrap_or(100);
             self.start_at = Some(now + MS * u32::try_from(down).unwrap_or(0));
@@ -249,15 +252,19 @@ impl<'a> World<'a> {
 
     async fn kill(&mut self, down: u64) {
         let Some(process) = self.process.take() else { return };
-        self.lines.died();
         self.cluster.disconnect();
         let mut written = Vec::new();
         process.kill(&mut self.dice, &mut self.disk, &mut |row| written.push(row.clone())).await;
         self.hold_against(&written);
-        // What it had on its way is read again, or is gone.
-        self.sent.lock().expect("one thread").files.clear();
+        self.forget_life();
         self.down_after_stop = None;
         self.start_at = Some(Instant::now() + MS * u32::try_from(down).unwrap_or(0));
+    }
+
+    /// A process is gone with requests on their way: what was in them is read again, or its writer destroyed it.
+    fn forget_life(&self) {
+        self.lines.died();
+        self.sent.lock().expect("one thread").files.clear();
     }
 
     /// A checkpoint on disk never passes an unsettled byte.
