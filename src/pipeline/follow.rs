@@ -7,7 +7,7 @@ mod finished;
 mod missing;
 mod telling;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -165,6 +165,8 @@ pub struct Follower {
     rested: Instant,
     /// Names that files lost lately.
     freed: HashMap<PathBuf, Instant>,
+    /// Names of files that a writer closed before they were seen.
+    closed_unseen: HashSet<PathBuf>,
 }
 
 impl Follower {
@@ -204,6 +206,7 @@ impl Follower {
             next_done: now,
             rested: now,
             freed: HashMap::new(),
+            closed_unseen: HashSet::new(),
         };
         for row in rows {
             follower.remember(&row);
@@ -319,10 +322,21 @@ impl Follower {
         // That a writer closed it may have been said late, of the file that had this name before.
         let closed = closed && self.freed.get(path).is_none_or(|at| at.elapsed() >= FREED);
         match self.shared.files.stat(path) {
+            // It may be a copy in the making of a file that no hint told of: a scan meets the older one first.
+            Ok(stat) if stat.is_file() && self.is_new_tail(&stat, source) => {
+                self.next_scan = Instant::now();
+                if closed {
+                    self.closed_unseen.insert(path.to_owned());
+                }
+            }
             Ok(stat) if stat.is_file() => self.observe(path, stat, source, closed),
             // Gone again: the scan that the same change asks for tells what became of it.
             _ => self.next_scan = Instant::now(),
         }
+    }
+
+    fn is_new_tail(&self, stat: &Stat, source: usize) -> bool {
+        self.shared.plans[source].source.mode == Mode::Tail && !self.physical.contains_key(&stat.key())
     }
 
     /// Lists all globs: the truth.
@@ -339,7 +353,9 @@ impl Follower {
             let mut found: Vec<(PathBuf, Stat)> = listing.files.into_iter().collect();
             // Oldest first, so that a backlog is met in the order it was written; but before all, physical files that are
             // known: of twins that were equal so far, the one that was read goes on, and the other is compared with it.
-            found.sort_by_key(|(_, stat)| (!known.contains(&(stat.inode, stat.birth_ns)), stat.mtime_ns));
+            found.sort_by_key(|(_, stat)| {
+                (!known.contains(&(stat.inode, stat.birth_ns)), checkpoint::age(stat.birth_ns, stat.mtime_ns))
+            });
             for (path, stat) in found {
                 if let Some(&first) = claims.get(&path) {
                     let name = |index: usize| self.shared.plans[index].source.name.clone();
@@ -347,7 +363,8 @@ impl Follower {
                     continue;
                 }
                 newest_ns = newest_ns.max(checkpoint::age(stat.birth_ns, stat.mtime_ns));
-                self.observe(&path, stat, source, false);
+                let closed = self.closed_unseen.remove(&path);
+                self.observe(&path, stat, source, closed);
                 claims.insert(path, source);
             }
             for (path, error) in listing.faults {
@@ -358,6 +375,7 @@ impl Follower {
         self.look_for_missing(&claims, &directories);
         self.watch(&directories);
         self.freed.retain(|_, at| at.elapsed() < FREED);
+        self.closed_unseen.clear();
         self.expire();
         if self.scans == 0 {
             self.shared.checkpoints.bound_origin(newest_ns, self.shared.wall_clock_ns());
