@@ -93,12 +93,12 @@ fn main() -> ExitCode {
         Some(Scenario::Outage(options)) => outage::run(options).and_then(|report| {
             save(options, "outage.json", &report)?;
             print!("{report}");
-            Ok(report.passed)
+            Ok(report.outcome.passed)
         }),
         None => soak::run(&cli.options).and_then(|report| {
             save(&cli.options, "report.json", &report)?;
             print!("{report}");
-            Ok(report.passed)
+            Ok(report.outcome.passed)
         }),
     };
     match result {

@@ -13,10 +13,9 @@ use integration_tests::proxy::{Fault, Times, Which};
 use serde::Serialize;
 
 use crate::Options;
-use crate::count::{Count, count};
-use crate::report::{Machine, Verified, counted, mib};
+use crate::report::{Outcome, mib};
 use crate::traffic::Traffic;
-use crate::world::{BESIDE_BATCHES, MAX_MEMORY, World};
+use crate::world::{MAX_MEMORY, World};
 
 /// Files rotate about this often, in seconds.
 const ROTATE_EVERY: u64 = 60;
@@ -29,24 +28,16 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    pub(crate) passed: bool,
-    failures: Vec<String>,
-    seed: u64,
-    minutes: f64,
-    lines_a_second: u64,
-    machine: Machine,
+    #[serde(flatten)]
+    pub(crate) outcome: Outcome,
     /// Once a second.
     samples: u64,
     resident_bytes_at_most: u64,
-    memory_high_water_bytes: u64,
-    memory_bound_bytes: u64,
     /// Of the files, during the outage.
     written_bytes: u64,
     read_bytes: u64,
     rotations: u64,
     recovery_s: f64,
-    count: Count,
-    verify: Verified,
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
@@ -90,42 +81,18 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let written = traffic.finish()?;
     let lines = written.iter().map(|stream| stream.manifest.lines).sum();
     world.caught_up(lines, LIMIT)?;
-    world.stop_daemon()?;
-    let count = count(&world.node, &written)?;
-    let verify = world.workspace.run_within(&["verify", "--output", "json"], duration.max(Duration::from_secs(600)));
-
-    let mut report = Report {
-        passed: false,
-        failures: counted(&count, Verified::of(&verify)),
-        seed: dice.seed(),
-        minutes: duration.as_secs_f64() / 60.0,
-        lines_a_second: options.rate,
-        machine: Machine::this(),
+    let mut outcome = Outcome::of(&mut world, options, dice.seed(), duration, &written)?;
+    // A document is larger than its line: what is read and not sent is less than what batches may hold, in each half.
+    outcome.fails_if(read > 2 * MAX_MEMORY, || "reading did not stop".to_owned());
+    Ok(Report {
+        outcome,
         samples,
         resident_bytes_at_most: most,
-        memory_high_water_bytes: world.most_memory(),
-        memory_bound_bytes: MAX_MEMORY + BESIDE_BATCHES,
         written_bytes: written.iter().map(|stream| stream.manifest.bytes).sum(),
         read_bytes: read,
         rotations: written.iter().map(|stream| stream.manifest.files.len() as u64 - 1).sum(),
         recovery_s: recovery.as_secs_f64(),
-        count,
-        verify: Verified::of(&verify),
-    };
-    let failures = &mut report.failures;
-    if report.memory_high_water_bytes > report.memory_bound_bytes {
-        failures.push("memory went beyond its bound".to_owned());
-    }
-    // A document is larger than its line: what is read and not sent is less than what batches may hold, in each half.
-    if read > 2 * MAX_MEMORY {
-        failures.push("reading did not stop".to_owned());
-    }
-    if !report.verify.satisfied {
-        failures.push(format!("verify says: {}{}", verify.stdout, verify.stderr));
-    }
-    failures.extend(world.errors().into_iter().take(5).map(|line| format!("the daemon said: {line}")));
-    report.passed = failures.is_empty();
-    Ok(report)
+    })
 }
 
 /// Until the daemon has begun to catch up.
@@ -148,23 +115,11 @@ fn read_bytes(world: &World) -> Result<u64> {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, minutes, lines_a_second, machine, count, .. } = self;
-        writeln!(f, "outage of {minutes:.1} minutes, seed {seed}, {lines_a_second} lines/s, on {machine}\n")?;
-        writeln!(
-            f,
-            "memory     {} at most, {} ever, bound {}",
-            mib(self.resident_bytes_at_most),
-            { mib(self.memory_high_water_bytes) },
-            mib(self.memory_bound_bytes)
-        )?;
+        writeln!(f, "outage {}\n", self.outcome.headline())?;
+        writeln!(f, "resident   {} at most during the outage", mib(self.resident_bytes_at_most))?;
         writeln!(f, "written    {} in {} rotations", mib(self.written_bytes), self.rotations)?;
         writeln!(f, "read       {} during the outage", mib(self.read_bytes))?;
-        writeln!(f, "recovery   {:.1} s", self.recovery_s)?;
-        let Count { lines, documents, lost, twice, .. } = count;
-        writeln!(f, "lines      {lines}, documents {documents}, lost {lost}, twice {twice}")?;
-        for failure in &self.failures {
-            writeln!(f, "FAILED: {failure}")?;
-        }
-        writeln!(f, "{}", if self.passed { "passed" } else { "failed" })
+        writeln!(f, "recovery   {:.1} s\n", self.recovery_s)?;
+        write!(f, "{}", self.outcome)
     }
 }

@@ -7,9 +7,8 @@ use anyhow::{Context, Result};
 use integration_tests::dice::Dice;
 
 use crate::Options;
-use crate::count::count;
 use crate::fault::Kind;
-use crate::report::{Faults, Report};
+use crate::report::{Faults, Outcome, Report};
 use crate::traffic::{self, Traffic};
 use crate::world::World;
 
@@ -70,9 +69,6 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let lines: u64 = written.iter().map(|stream| stream.manifest.lines).sum();
     eprintln!("soak: {lines} lines were written; draining");
     world.caught_up(lines, LIMIT)?;
-    world.stop_daemon()?;
-    eprintln!("soak: counting");
-    let count = count(&world.node, &written)?;
-    let verify = world.workspace.run_within(&["verify", "--output", "json"], duration.max(Duration::from_secs(600)));
-    Ok(Report::new(options, dice.seed(), began.elapsed(), faults, count, &verify, &world))
+    let outcome = Outcome::of(&mut world, options, dice.seed(), began.elapsed(), &written)?;
+    Ok(Report::new(outcome, options, faults))
 }
