@@ -82,8 +82,11 @@ fn main() -> ExitCode {
         // A small file system for the state is mounted where nobody else sees it, and is gone with this process.
         let mut unshare = Command::new("unshare");
         unshare.arg("--mount").args((!nix::unistd::geteuid().is_root()).then_some("--map-root-user"));
+        // Elasticsearch as people run it, which is not how the tests start it.
+        let java = std::env::var_os("ES_JAVA_OPTS").unwrap_or_default();
+        unshare.env(INSIDE, "1").env("ES_JAVA_OPTS", java);
         let error = match std::env::current_exe() {
-            Ok(program) => unshare.arg(program).args(std::env::args_os().skip(1)).env(INSIDE, "1").exec(),
+            Ok(program) => unshare.arg(program).args(std::env::args_os().skip(1)).exec(),
             Err(error) => error,
         };
         eprintln!("soak: unshare (util-linux) cannot be run: {error}");
