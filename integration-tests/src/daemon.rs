@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use regex::Regex;
 use serde_json::Value;
 
-use crate::node::{self, Node, repository, until};
+use crate::node::{self, Node, PATIENCE, repository, until};
 
 /// What runs to its end may take so long.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -184,12 +184,7 @@ impl Workspace {
     /// If it cannot be started or does not end in time.
     #[must_use]
     pub fn run_within(&self, arguments: &[&str], limit: Duration) -> Run {
-        let run = end(self.command(arguments), arguments, limit);
-        let ends = conserved(&run.stderr);
-        if arguments[0] == "run" && run.status == Some(0) {
-            assert_eq!(ends, 1, "how it ended is not said:\n{}", run.stderr);
-        }
-        run
+        run_to_its_end(self.command(arguments), arguments, limit)
     }
 
     /// The same, in a shell that first sets a limit, such as `ulimit -n 100`.
@@ -202,7 +197,7 @@ impl Workspace {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(format!("{limit}; exec \"$0\" \"$@\"")).arg(inner.get_program()).args(inner.get_args());
         shell.stdin(Stdio::null());
-        end(shell, arguments, LIMIT)
+        run_to_its_end(shell, arguments, LIMIT)
     }
 
     /// Starts `logweir run`.
@@ -246,6 +241,16 @@ impl Workspace {
         let run = self.run(&["verify", "--output", "json"]);
         assert!(matches!(run.status, Some(0 | 1)), "{}\n{}", run.stdout, run.stderr);
         (run.json(), run.status == Some(0))
+    }
+
+    /// What is in the dead letters, as `logweir dead-letters list` tells it.
+    ///
+    /// # Panics
+    /// If that fails.
+    #[must_use]
+    pub fn letters(&self) -> Vec<Value> {
+        let run = self.run(&["dead-letters", "list", "--output", "json"]).ok();
+        run.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
     /// Expects that each of `lines` lines is in Elasticsearch exactly once, and nothing else: by `verify`, by what the
@@ -330,7 +335,7 @@ impl Daemon {
     pub fn stop(mut self) -> Option<i32> {
         let before = conserved(&self.log());
         self.signal("TERM");
-        let status = wait(&mut self.child, Duration::from_secs(60));
+        let status = wait(&mut self.child, PATIENCE);
         let status = status.unwrap_or_else(|| panic!("did not end: {}", self.log())).code();
         assert_eq!(conserved(&self.log()), before + 1, "how it ended is not said:\n{}", self.log());
         status
@@ -339,11 +344,23 @@ impl Daemon {
     /// What `/metrics` shows; nothing if nobody answers.
     #[must_use]
     pub fn metrics(&self) -> Option<String> {
-        let log = self.log();
-        let address = log.rsplit("telemetry is served address=").next()?.split_whitespace().next()?;
         let limit = Some(Duration::from_secs(2));
         let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(limit).build().into();
-        agent.get(format!("http://{address}/metrics")).call().ok()?.body_mut().read_to_string().ok()
+        agent.get(format!("http://{}/metrics", self.telemetry()?)).call().ok()?.body_mut().read_to_string().ok()
+    }
+
+    /// The first value of a metric, by what its line starts with; nothing if nobody answers.
+    #[must_use]
+    pub fn metric(&self, start: &str) -> Option<f64> {
+        let text = self.metrics()?;
+        text.lines().find_map(|line| line.strip_prefix(start)?.split_whitespace().next()?.parse().ok())
+    }
+
+    /// Where this life serves telemetry, once it has said so.
+    fn telemetry(&self) -> Option<String> {
+        let log = self.log();
+        let said = log.get(self.began_at..)?.split_once("telemetry is served address=")?.1;
+        Some(said.split_once('\n')?.0.to_owned())
     }
 
     /// Waits until it ends by itself, or by what a test made to happen.
@@ -352,7 +369,7 @@ impl Daemon {
     /// If it does not end within a minute.
     #[must_use]
     pub fn ended(mut self) -> ExitStatus {
-        wait(&mut self.child, Duration::from_secs(60)).unwrap_or_else(|| panic!("did not end: {}", self.log()))
+        wait(&mut self.child, PATIENCE).unwrap_or_else(|| panic!("did not end: {}", self.log()))
     }
 
     /// Whether it still runs.
@@ -372,11 +389,7 @@ impl Daemon {
     /// If it serves none.
     #[must_use]
     pub fn served(&self, path: &str) -> String {
-        let address = until("telemetry", Duration::from_secs(60), || {
-            let log = self.log();
-            let said = log.get(self.began_at..)?.split_once("telemetry is served address=")?.1;
-            Some(said.split_once('\n')?.0.to_owned())
-        });
+        let address = until("telemetry", PATIENCE, || self.telemetry());
         let url = format!("http://{address}{path}");
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let mut answer = agent.get(&url).call().unwrap_or_else(|error| panic!("{url}: {error}\n{}", self.log()));
@@ -395,7 +408,7 @@ impl Daemon {
 
     /// Waits until `/readyz` says that something with these words is waited for.
     pub fn waits_for(&self, words: &str) {
-        until(&format!("waiting for {words:?}\n{}", self.log()), Duration::from_secs(60), || {
+        until(&format!("waiting for {words:?}\n{}", self.log()), PATIENCE, || {
             self.waiting().to_string().contains(words).then_some(())
         });
     }
@@ -410,9 +423,7 @@ impl Daemon {
 
     /// Waits until it has said `words`.
     pub fn said(&self, words: &str) {
-        until(&format!("{words:?} in\n{}", self.log()), Duration::from_secs(60), || {
-            self.log().contains(words).then_some(())
-        });
+        until(&format!("{words:?} in\n{}", self.log()), PATIENCE, || self.log().contains(words).then_some(()));
     }
 }
 
@@ -466,7 +477,7 @@ pub fn conserved(log: &str) -> usize {
     count
 }
 
-fn end(mut command: Command, arguments: &[&str], limit: Duration) -> Run {
+fn run_to_its_end(mut command: Command, arguments: &[&str], limit: Duration) -> Run {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
     let mut stdout = child.stdout.take().expect("piped");
     let mut stderr = child.stderr.take().expect("piped");
@@ -475,7 +486,12 @@ fn end(mut command: Command, arguments: &[&str], limit: Duration) -> Run {
     let status = wait(&mut child, limit);
     let (stdout, stderr) = (out.join().expect("read"), err.join().expect("read"));
     let status = status.unwrap_or_else(|| panic!("{arguments:?} did not end\n{stdout}\n{stderr}"));
-    Run { status: status.code(), stdout, stderr }
+    let run = Run { status: status.code(), stdout, stderr };
+    let ends = conserved(&run.stderr);
+    if arguments[0] == "run" && run.status == Some(0) {
+        assert_eq!(ends, 1, "how it ended is not said:\n{}", run.stderr);
+    }
+    run
 }
 
 fn read(from: &mut impl Read) -> String {

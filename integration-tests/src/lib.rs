@@ -13,7 +13,9 @@ pub mod numbered;
 pub mod place;
 pub mod proxy;
 pub mod reference;
+pub mod way;
 
 pub use daemon::{Daemon, Run, Workspace};
 pub use node::Node;
 pub use proxy::Proxy;
+pub use way::Way;

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+/// How long something may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The repository's root.
 #[must_use]
 pub fn repository() -> PathBuf {
@@ -116,7 +119,7 @@ impl Node {
         let kept = std::fs::read_to_string(self.dir.join(format!("node-{node}/pid"))).expect("it was started");
         let pid = kept.split_whitespace().next().expect("a process id").to_owned();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
-        until("its end", Duration::from_secs(60), || {
+        until("its end", PATIENCE, || {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             let state = stat.rsplit(") ").next().unwrap_or_default();
             (state.is_empty() || state.starts_with('Z')).then_some(())
@@ -129,7 +132,7 @@ impl Node {
     /// If that takes longer than a minute.
     pub fn is_green(&self) {
         let path = format!("_cluster/health?wait_for_status=green&wait_for_nodes={}&timeout=1s", self.urls.len());
-        until("a green cluster", Duration::from_secs(60), || (self.ask("GET", &path, None).0 == 200).then_some(()));
+        until("a green cluster", PATIENCE, || (self.ask("GET", &path, None).0 == 200).then_some(()));
     }
 
     /// Asks, and expects JSON; status and answer.
@@ -148,6 +151,15 @@ impl Node {
         let (status, answer) = self.ask(method, path, body);
         assert!(status < 300, "{method} {path}: {status} {answer}");
         answer
+    }
+
+    /// Gives a data stream its next index, which takes every id again.
+    ///
+    /// # Panics
+    /// If it does not roll over.
+    pub fn roll_over(&self, target: &str) {
+        let answer = self.ok("POST", &format!("{target}/_rollover"), None);
+        assert_eq!(answer["rolled_over"], true, "{answer}");
     }
 
     /// Searches `target` after a refresh.

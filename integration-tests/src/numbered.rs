@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
-use crate::node::{Node, until};
+use crate::node::{Node, PATIENCE, until};
 
 /// Field that holds the number of a line.
 const NUMBER: &str = "http.response.body.bytes";
@@ -30,6 +30,19 @@ pub fn lines(numbers: Range<u64>) -> String {
             text,
             "192.0.2.7 - - [17/May/2015:10:05:03 +0000] \"GET /line/{n} HTTP/1.1\" 200 {n} \"-\" \"curl/8.5.0\""
         );
+    }
+    text
+}
+
+/// As JSON, each with an `order` that is an object, as the mapping will have it, or a text, which that refuses.
+#[must_use]
+pub fn orders(numbers: Range<u64>, refused: impl Fn(u64) -> bool) -> String {
+    let mut text = String::new();
+    for n in numbers {
+        let order = if refused(n) { json!(format!("number {n}")) } else { json!({"number": n}) };
+        let http = json!({"response": {"body": {"bytes": n}}});
+        let line = json!({"@timestamp": "2024-06-03T10:00:00Z", "http": http, "order": order});
+        let _ = writeln!(text, "{line}");
     }
     text
 }
@@ -97,19 +110,21 @@ impl Drop for Load {
 /// # Panics
 /// If they do not come within two minutes.
 pub fn counted(node: &Node, target: &str, documents: u64, daemon: &Daemon) {
-    let what = || format!("{documents} documents in {target}, now {}\n{}", node.count(target), daemon.log());
     let began = Instant::now();
-    until(&format!("{documents} documents in {target}"), Duration::from_secs(150), || {
-        assert!(began.elapsed() < Duration::from_secs(120), "not there: {}", what());
-        (node.count(target) >= documents).then_some(())
+    until("documents", 3 * PATIENCE, || {
+        let count = node.count(target);
+        let late = began.elapsed() > 2 * PATIENCE;
+        assert!(!late, "{count} documents of {documents} in {target}\n{}", daemon.log());
+        (count >= documents).then_some(())
     });
 }
 
-/// Expects each number exactly once, without asking logweir: every single one is looked at.
+/// How often each number is there, without asking logweir: every single one is looked at.
 ///
 /// # Panics
-/// If a number is missing, there twice, or none that was written.
-pub fn assert_each_is_there_once(node: &Node, target: &str, numbers: Range<u64>) {
+/// If only a part of the cluster answers, or a document has no number.
+#[must_use]
+pub fn numbers_found(node: &Node, target: &str) -> BTreeMap<u64, u64> {
     let mut found: BTreeMap<u64, u64> = BTreeMap::new();
     let mut after = Value::Null;
     loop {
@@ -129,6 +144,16 @@ pub fn assert_each_is_there_once(node: &Node, target: &str, numbers: Range<u64>)
             break;
         }
     }
+    assert_eq!(found.values().sum::<u64>(), node.count(target), "documents in {target} without a number");
+    found
+}
+
+/// Expects each of these numbers exactly once, and no other, without asking logweir.
+///
+/// # Panics
+/// If a number is missing, there twice, or none that was written.
+pub fn assert_each_is_there_once(node: &Node, target: &str, numbers: Range<u64>) {
+    let found = numbers_found(node, target);
     let missing: Vec<u64> = numbers.clone().filter(|number| !found.contains_key(number)).take(20).collect();
     assert!(missing.is_empty(), "missing in {target}, of {numbers:?}: {missing:?}…");
     let wrong: Vec<_> = found.iter().filter(|(n, count)| **count != 1 || !numbers.contains(n)).take(20).collect();
@@ -140,5 +165,4 @@ pub fn assert_each_is_there_once(node: &Node, target: &str, numbers: Range<u64>)
         let hits: Vec<String> = hits.as_array().into_iter().flatten().map(Value::to_string).collect();
         panic!("in {target}, of {numbers:?}, not once: {wrong:?}…\n{}", hits.join("\n"));
     }
-    assert_eq!(node.count(target), numbers.end - numbers.start, "documents without a number");
 }

@@ -1,22 +1,17 @@
 //! A directory of logs with numbered lines that rotate, move, shrink and vanish, and the questions asked of it.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::node::until;
+use crate::numbered::{self, assert_each_is_there_once};
 use crate::{Daemon, Node, Workspace};
 
 /// The log that rotates.
 pub const LOG: &str = "access.log";
-/// How long something may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 /// So that a test need not wait long.
 pub const QUICK: &str = "read: {scan_interval: 500ms, settle_time: 300ms";
 
@@ -50,7 +45,7 @@ impl Place {
     #[must_use]
     pub fn through(url: &str, name: &str, glob: &str, source: &str, more: &str) -> Self {
         let node = Node::shared();
-        let workspace = Workspace::for_url(url);
+        let workspace = Workspace::through(url, node);
         let source =
             format!("  - {{name: web, paths: ['{{logs}}/{glob}'], format: combined, dataset: files.{name}{source}}}");
         let (read, sections) = more.split_once('\n').unwrap_or((more, ""));
@@ -66,27 +61,14 @@ impl Place {
 
     /// The next `n` lines.
     pub fn next(&mut self, n: u64) -> String {
-        let mut text = String::new();
-        for number in self.lines..self.lines + n {
-            let _ = writeln!(
-                text,
-                "192.0.2.{} - - [03/Jun/2024:10:{:02}:{:02} +0000] \"GET /line/{number} HTTP/1.1\" 200 {} \"-\" \
-                 \"curl/8.5.0\"",
-                number % 200,
-                number / 60 % 60,
-                number % 60,
-                number % 900 + 100,
-            );
-        }
         self.lines += n;
-        text
+        numbered::lines(self.lines - n..self.lines)
     }
 
     /// Appends the next `n` lines.
     pub fn append(&mut self, name: &str, n: u64) {
         let text = self.next(n);
-        let mut file = OpenOptions::new().create(true).append(true).open(self.path(name)).expect("the log");
-        file.write_all(text.as_bytes()).expect("room");
+        numbered::append(&self.path(name), &text);
     }
 
     /// Renames a log.
@@ -143,26 +125,7 @@ impl Place {
 
     /// Waits until there are so many documents.
     pub fn counted(&self, daemon: &Daemon, documents: u64) {
-        let began = Instant::now();
-        until("documents", 2 * PATIENCE, || {
-            let count = self.count();
-            let late = began.elapsed() > PATIENCE;
-            assert!(!late, "{count} documents of {documents} in {}\n{}", self.target, daemon.log());
-            (count >= documents).then_some(())
-        });
-    }
-
-    /// How often each number is there, by reading the documents.
-    #[must_use]
-    pub fn numbers(&self) -> BTreeMap<u64, u64> {
-        let answer = self.node.search(&self.target, &json!({"size": 10_000, "_source": ["url.path"]}));
-        let mut numbers = BTreeMap::new();
-        for hit in answer["hits"]["hits"].as_array().expect("hits") {
-            let path = hit["_source"]["url"]["path"].as_str().unwrap_or_else(|| panic!("{hit}"));
-            let number = path.strip_prefix("/line/").and_then(|number| number.parse().ok());
-            *numbers.entry(number.unwrap_or_else(|| panic!("{hit}"))).or_default() += 1;
-        }
-        numbers
+        numbered::counted(self.node, &self.target, documents, daemon);
     }
 
     /// Expects each line in Elasticsearch once, without asking logweir.
@@ -171,12 +134,8 @@ impl Place {
     }
 
     /// Expects these lines once each, and no others.
-    pub fn assert_numbers(&self, expected: impl Iterator<Item = u64>) {
-        let expected: BTreeMap<u64, u64> = expected.map(|number| (number, 1)).collect();
-        let found = self.numbers();
-        let missing: Vec<_> = expected.keys().filter(|number| !found.contains_key(number)).collect();
-        let odd: Vec<_> = found.iter().filter(|(number, n)| expected.get(number) != Some(*n)).collect();
-        assert!(missing.is_empty() && odd.is_empty(), "missing: {missing:?}, twice or too much: {odd:?}");
+    pub fn assert_numbers(&self, expected: Range<u64>) {
+        assert_each_is_there_once(self.node, &self.target, expected);
     }
 
     /// Ends the daemon once everything is there, and proves it.
@@ -214,10 +173,4 @@ impl Place {
         self.block(true);
         daemon
     }
-}
-
-/// The first value of a metric, by what its line starts with.
-pub fn metric(daemon: &Daemon, start: &str) -> Option<f64> {
-    let text = daemon.metrics()?;
-    text.lines().find_map(|line| line.strip_prefix(start)?.split_whitespace().next()?.parse().ok())
 }

@@ -1,27 +1,27 @@
 //! What bad things get: each is waited for, put aside or refused as documented, and nothing is lost by it.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
-use std::ops::Range;
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use integration_tests::daemon::binary;
-use integration_tests::node::until;
-use integration_tests::numbered::{self, assert_each_is_there_once, counted, lines};
+use integration_tests::node::{PATIENCE, until};
+use integration_tests::numbered::{self, assert_each_is_there_once, counted, lines, numbers_found, orders};
 use integration_tests::{Daemon, Node, Workspace};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const VERSION: &str = "9.2.0";
 
-fn source(dataset: &str, format: &str) -> String {
-    format!("  - {{name: web, paths: ['{{logs}}/*.log'], format: {format}, dataset: bad.{dataset}}}")
+/// Configures a source into a data set of its own; its target.
+fn configure(workspace: &Workspace, dataset: &str, format: &str, sections: &str) -> String {
+    let source = format!("  - {{name: web, paths: ['{{logs}}/*.log'], format: {format}, dataset: bad.{dataset}}}");
+    workspace.configure(&source, sections);
+    format!("logs-bad.{dataset}-default")
 }
 
-fn target(dataset: &str) -> String {
-    format!("logs-bad.{dataset}-default")
+/// The shared node, and a directory that is indexed into the target.
+fn place(dataset: &str, format: &str, sections: &str) -> (&'static Node, Workspace, String) {
+    let workspace = Workspace::new(Node::shared());
+    let target = configure(&workspace, dataset, format, sections);
+    (Node::shared(), workspace, target)
 }
 
 fn append(workspace: &Workspace, text: &str) {
@@ -43,8 +43,7 @@ fn an_elasticsearch_that_comes_late_is_killed_and_hangs_is_waited_for() {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
     let workspace = Workspace::for_url(&format!("http://127.0.0.1:{port}"));
     let more = "elasticsearch: {urls: ['{url}'], request_timeout: 5s, retry: {max_delay: 1s}}\nbatch: {max_docs: 500}";
-    workspace.configure(&source("late", "combined"), more);
-    let target = target("late");
+    let target = configure(&workspace, "late", "combined", more);
 
     // Down at the start.
     append(&workspace, &lines(0..5000));
@@ -64,7 +63,7 @@ fn an_elasticsearch_that_comes_late_is_killed_and_hangs_is_waited_for() {
     node.control("kill");
     let before = (warned(&daemon, "waiting for elasticsearch "), daemon.counter("logweir_bulk_retries_total", ""));
     append(&workspace, &lines(20_000..21_000));
-    until("it to show", PATIENCE, || shows_unreachable(&daemon));
+    daemon.waits_for("elasticsearch_unreachable");
     until("some attempts", PATIENCE, || {
         (daemon.counter("logweir_bulk_retries_total", "") >= before.1 + 6).then_some(())
     });
@@ -78,7 +77,7 @@ fn an_elasticsearch_that_comes_late_is_killed_and_hangs_is_waited_for() {
     counted(&node, &target, 21_500, &daemon);
     node.control("pause");
     append(&workspace, &lines(28_000..30_000));
-    until("it to show", PATIENCE, || shows_unreachable(&daemon));
+    daemon.waits_for("elasticsearch_unreachable");
     node.control("resume");
     counted(&node, &target, 30_000, &daemon);
     stop(daemon);
@@ -88,16 +87,9 @@ fn an_elasticsearch_that_comes_late_is_killed_and_hangs_is_waited_for() {
     assert!(times <= 2, "one outage was told {times} times:\n{log}");
 }
 
-fn shows_unreachable(daemon: &Daemon) -> Option<()> {
-    daemon.waiting().to_string().contains("elasticsearch_unreachable").then_some(())
-}
-
 #[test]
 fn once_waits_for_an_elasticsearch_that_takes_nothing_yet() {
-    let node = Node::shared();
-    let workspace = Workspace::new(node);
-    workspace.configure(&source("oncewaits", "combined"), "");
-    let target = target("oncewaits");
+    let (node, workspace, target) = place("oncewaits", "combined", "");
     append(&workspace, &lines(0..10));
     let _ = workspace.run(&["run", "--once"]).ok();
     flood(node, &target, true);
@@ -111,48 +103,29 @@ fn once_waits_for_an_elasticsearch_that_takes_nothing_yet() {
     workspace.assert_proven(500);
 }
 
-/// A line of JSON with an `order` that is an object, as the mapping will have it, or a text, which that refuses.
-fn orders(numbers: Range<u64>, refused: bool) -> String {
-    let mut text = String::new();
-    for n in numbers {
-        let order = if refused { json!(format!("number {n}")) } else { json!({"number": n}) };
-        let _ = writeln!(text, "{}", json!({"@timestamp": "2024-06-03T10:00:00Z", "n": n, "order": order}));
-    }
-    text
-}
-
-fn numbers(node: &Node, target: &str) -> Vec<u64> {
-    let answer = node.search(target, &json!({"size": 1000, "sort": ["n"], "_source": ["n"]}));
-    let hits = answer["hits"]["hits"].as_array().expect("hits");
-    hits.iter().map(|hit| hit["_source"]["n"].as_u64().expect("a number")).collect()
-}
-
-fn letters(workspace: &Workspace) -> Vec<Value> {
-    let run = workspace.run(&["dead-letters", "list", "--output", "json"]).ok();
-    run.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+/// Expects these lines once each, and no others.
+fn assert_found(node: &Node, target: &str, numbers: impl Iterator<Item = u64>) {
+    assert_eq!(numbers_found(node, target), numbers.map(|number| (number, 1)).collect());
 }
 
 #[test]
 fn what_the_mapping_rejects_is_kept_with_its_reason_and_the_rest_goes_on() {
-    let node = Node::shared();
-    let workspace = Workspace::new(node);
-    workspace.configure(&source("mapping", "json"), "");
-    let target = target("mapping");
-    append(&workspace, &orders(0..10, false));
+    let (node, workspace, target) = place("mapping", "json", "");
+    append(&workspace, &orders(0..10, |_| false));
     let _ = workspace.run(&["run", "--once"]).ok();
-    append(&workspace, &(orders(10..15, false) + &orders(15..18, true) + &orders(18..30, false)));
+    append(&workspace, &(orders(10..15, |_| false) + &orders(15..18, |_| true) + &orders(18..30, |_| false)));
     let run = workspace.run(&["run", "--once"]).ok();
     let told = run.stderr.lines().find(|line| line.contains(" WARN ") && line.contains("dead letters"));
     let told = told.unwrap_or_else(|| panic!("not told:\n{}", run.stderr));
     for words in ["documents=3", "access.log", "document_parsing_exception", "order"] {
         assert!(told.contains(words), "{words} not in {told}");
     }
-    assert_eq!(numbers(node, &target), (0..15).chain(18..30).collect::<Vec<_>>());
+    assert_found(node, &target, (0..15).chain(18..30));
     let (report, satisfied) = workspace.verify();
     let total = &report["total"];
     assert!(satisfied && total["dead_lettered"] == 3 && total["once"] == 27 && total["lines"] == 30, "{report:#}");
 
-    let kept = letters(&workspace);
+    let kept = workspace.letters();
     assert_eq!(kept.len(), 3, "{kept:?}");
     let listed = workspace.run(&["dead-letters", "list"]).ok().stdout;
     assert!(listed.contains("document_parsing_exception") && listed.contains('3'), "{listed}");
@@ -162,22 +135,22 @@ fn what_the_mapping_rejects_is_kept_with_its_reason_and_the_rest_goes_on() {
     assert_eq!(shown["status"], 400, "{shown:#}");
     assert!(shown["reason"].as_str().is_some_and(|reason| reason.contains("[order]")), "{shown:#}");
     assert!(shown["path"].as_str().is_some_and(|path| path.ends_with("logs/access.log")), "{shown:#}");
-    assert_eq!(shown["offset"], (orders(0..15, false) + &orders(15..16, true)).len(), "{shown:#}");
+    assert_eq!(shown["offset"], (orders(0..15, |_| false) + &orders(15..16, |_| true)).len(), "{shown:#}");
     assert_eq!(workspace.run(&["dead-letters", "show", "no-such-letter"]).status, Some(1));
 
     // Sent again to the same mapping they are refused again, and kept.
     assert_eq!(workspace.run(&["dead-letters", "replay"]).status, Some(1));
-    assert_eq!(letters(&workspace).len(), 3);
+    assert_eq!(workspace.letters().len(), 3);
 
     // An index that has not seen an order yet takes it as it comes.
-    node.ok("POST", &format!("{target}/_rollover"), None);
+    node.roll_over(&target);
     let _ = workspace.run(&["dead-letters", "replay", id]).ok();
-    assert_eq!(letters(&workspace).len(), 2);
+    assert_eq!(workspace.letters().len(), 2);
     let dropped = workspace.run(&["dead-letters", "drop", kept[0]["id"].as_str().expect("an id")]).ok();
     assert!(dropped.stdout.contains('1'), "{}", dropped.stdout);
     let _ = workspace.run(&["dead-letters", "replay"]).ok();
-    assert_eq!(letters(&workspace), [Value::Null; 0]);
-    assert_eq!(numbers(node, &target), (0..15).chain(16..30).collect::<Vec<_>>());
+    assert_eq!(workspace.letters(), [Value::Null; 0]);
+    assert_found(node, &target, (0..15).chain(16..30));
     // What was given up is not there, and verify says so.
     let (report, satisfied) = workspace.verify();
     assert!(!satisfied && report["total"]["missing"] == 1 && report["total"]["twice"] == 0, "{report:#}");
@@ -187,17 +160,14 @@ fn what_the_mapping_rejects_is_kept_with_its_reason_and_the_rest_goes_on() {
 
 #[test]
 fn full_dead_letters_stop_the_pump_until_there_is_room() {
-    let node = Node::shared();
-    let workspace = Workspace::new(node);
-    workspace.configure(&source("full", "json"), "batch: {max_docs: 10}");
-    let target = target("full");
-    append(&workspace, &orders(0..5, false));
+    let (node, workspace, target) = place("full", "json", "batch: {max_docs: 10}");
+    append(&workspace, &orders(0..5, |_| false));
     let small = ["--set", "dead_letters.max_bytes=8KiB", "--set", "dead_letters.max_segment_bytes=4KiB"];
     let daemon = workspace.start(&small);
     counted(node, &target, 5, &daemon);
-    append(&workspace, &(orders(5..205, true) + &orders(205..210, false)));
+    append(&workspace, &(orders(5..205, |_| true) + &orders(205..210, |_| false)));
     daemon.said("waiting for room for dead letters");
-    let kept = letters(&workspace).len();
+    let kept = workspace.letters().len();
     assert!(kept > 0 && kept < 200, "{kept}");
     let mut dropped = 0;
     until("the rest", PATIENCE, || {
@@ -207,7 +177,7 @@ fn full_dead_letters_stop_the_pump_until_there_is_room() {
     });
     assert_eq!(dropped, 200, "each is a letter once");
     stop(daemon);
-    assert_eq!(numbers(node, &target), (0..5).chain(205..210).collect::<Vec<_>>());
+    assert_found(node, &target, (0..5).chain(205..210));
 }
 
 /// What Elasticsearch does to an index when the disk is nearly full.
@@ -219,10 +189,7 @@ fn flood(node: &Node, target: &str, flooded: bool) {
 
 #[test]
 fn an_index_at_the_flood_stage_holds_and_goes_on_by_itself_each_time() {
-    let node = Node::shared();
-    let workspace = Workspace::new(node);
-    workspace.configure(&source("flood", "combined"), "");
-    let target = target("flood");
+    let (node, workspace, target) = place("flood", "combined", "");
     append(&workspace, &lines(0..10));
     let daemon = workspace.start(&[]);
     counted(node, &target, 10, &daemon);
@@ -235,7 +202,7 @@ fn an_index_at_the_flood_stage_holds_and_goes_on_by_itself_each_time() {
         });
         assert_eq!(daemon.waiting()[0]["cause"], "elasticsearch_target");
         assert!(daemon.waiting()[0]["reason"].as_str().is_some_and(|reason| reason.contains("read-only")));
-        assert_eq!(letters(&workspace), [Value::Null; 0]);
+        assert_eq!(workspace.letters(), [Value::Null; 0]);
         flood(node, &target, false);
         counted(node, &target, 10 + round * 500, &daemon);
         until("the hold to end", PATIENCE, || (daemon.waiting() == json!([])).then_some(()));
@@ -247,12 +214,10 @@ fn an_index_at_the_flood_stage_holds_and_goes_on_by_itself_each_time() {
 
 #[test]
 fn a_second_daemon_on_one_store_is_refused_with_its_path() {
-    let node = Node::shared();
-    let workspace = Workspace::new(node);
-    workspace.configure(&source("second", "combined"), "");
+    let (node, workspace, target) = place("second", "combined", "");
     append(&workspace, &lines(0..10));
     let mut first = workspace.start(&[]);
-    counted(node, &target("second"), 10, &first);
+    counted(node, &target, 10, &first);
     for arguments in [&["run"][..], &["run", "--once"]] {
         let second = workspace.run(arguments);
         assert_eq!(second.status, Some(74), "{}", second.stderr);
@@ -261,7 +226,7 @@ fn a_second_daemon_on_one_store_is_refused_with_its_path() {
     }
     assert!(first.is_running(), "{}", first.log());
     append(&workspace, &lines(10..20));
-    counted(node, &target("second"), 20, &first);
+    counted(node, &target, 20, &first);
     // Whoever only looks is let in; what is in Elasticsearch is settled a moment later.
     until("the checkpoint", PATIENCE, || (workspace.verify().0["total"]["behind"] == 0).then_some(()));
     workspace.assert_proven(20);
@@ -271,13 +236,10 @@ fn a_second_daemon_on_one_store_is_refused_with_its_path() {
 
 #[test]
 fn a_time_out_of_the_window_is_replaced_and_tagged() {
-    let node = Node::shared();
-    let workspace = Workspace::new(node);
-    workspace.configure(&source("window", "combined"), "");
-    let target = target("window");
+    let (node, workspace, target) = place("window", "combined", "");
     let at = |date: &str, n: u64| lines(n..n + 1).replace("17/May/2015", date);
     append(&workspace, &(at("01/Jan/1970", 0) + &at("17/May/2015", 1) + &at("31/Dec/2199", 2)));
-    let began = SystemClock::now();
+    let began = now_ms();
     let _ = workspace.run(&["run", "--once"]).ok();
     let answer = node.search(
         &target,
@@ -292,29 +254,21 @@ fn a_time_out_of_the_window_is_replaced_and_tagged() {
         if n == 1 {
             assert_eq!((time, tags), (1_431_857_103_000, &Value::Null));
         } else {
-            assert!(time >= began && time <= SystemClock::now(), "{hit:#}");
+            assert!(time >= began && time <= now_ms(), "{hit:#}");
             assert_eq!(tags, &json!(["_time_rejected"]), "{hit:#}");
         }
     }
     workspace.assert_proven(3);
 }
 
-/// Milliseconds since 1970.
-struct SystemClock;
-
-impl SystemClock {
-    fn now() -> u64 {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-        u64::try_from(since.as_millis()).expect("not that late")
-    }
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    u64::try_from(since.as_millis()).expect("not that late")
 }
 
 #[test]
 fn a_directory_that_vanishes_and_comes_back_takes_nothing_with_it() {
-    let node = Node::shared();
-    let workspace = Workspace::new(node);
-    workspace.configure(&source("vanishes", "combined"), "read: {scan_interval: 300ms}");
-    let target = target("vanishes");
+    let (node, workspace, target) = place("vanishes", "combined", "read: {scan_interval: 300ms}");
     append(&workspace, &lines(0..100));
     let mut daemon = workspace.start(&[]);
     counted(node, &target, 100, &daemon);
@@ -328,29 +282,4 @@ fn a_directory_that_vanishes_and_comes_back_takes_nothing_with_it() {
     stop(daemon);
     assert_each_is_there_once(node, &target, 0..150);
     workspace.assert_proven(150);
-}
-
-#[test]
-fn more_files_than_descriptors_are_all_read() {
-    let node = Node::shared();
-    let workspace = Workspace::new(node);
-    workspace.configure(&source("descriptors", "combined"), "");
-    for n in 0..100 {
-        fs::write(workspace.logs().join(format!("{n}.log")), lines(n * 10..n * 10 + 10)).expect("room");
-    }
-    let output = Command::new("sh")
-        .args(["-c", "ulimit -n 60; exec \"$0\" \"$@\""])
-        .arg(binary())
-        .args(["run", "--once", "--deadline", "40s", "--config"])
-        .arg(workspace.path("logweir.yaml"))
-        .stdin(Stdio::null())
-        .output()
-        .expect("sh");
-    let said = String::from_utf8_lossy(&output.stderr);
-    let faults = said.lines().filter(|line| line.contains("fault")).count();
-    assert_eq!(output.status.code(), Some(0), "{faults} faults told, {} documents\n{said}", {
-        node.count(&target("descriptors"))
-    });
-    assert_each_is_there_once(node, &target("descriptors"), 0..1000);
-    workspace.assert_proven(1000);
 }

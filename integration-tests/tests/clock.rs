@@ -6,11 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use integration_tests::node::until;
+use integration_tests::node::{PATIENCE, until};
 use integration_tests::numbered::{append, assert_each_is_there_once, counted, lines};
 use integration_tests::{Node, Workspace};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Jumps, as libfaketime writes them.
 const JUMPS: [&str; 6] = ["-1h", "+1h", "-30d", "+30d", "-20y", "+20y"];
@@ -37,7 +35,7 @@ impl Place {
     }
 
     fn roll_over(&self) {
-        self.node.ok("POST", &format!("{}/_rollover", self.target), None);
+        self.node.roll_over(&self.target);
     }
 
     fn prove(&self) {

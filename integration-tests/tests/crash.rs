@@ -1,6 +1,5 @@
 //! The daemon is killed again and again while a log grows and rotates: no line is lost, and none is there twice.
 
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use integration_tests::dice::Dice;
 use integration_tests::node::until;
+use integration_tests::numbered::{assert_each_is_there_once, lines};
 use integration_tests::{Node, Workspace};
-use serde_json::{Value, json};
 
 const KILLS: usize = 20;
 /// Where one of the kills is followed by a rollover.
@@ -63,17 +62,7 @@ impl Writer {
     }
 
     fn line(&mut self) {
-        let n = self.lines;
-        let mut line = String::new();
-        let (second, minute, hour) = (n / 100 % 60, n / 6000 % 60, n / 360_000);
-        let _ = writeln!(
-            line,
-            "198.51.100.{} - - [03/Jun/2024:{hour:02}:{minute:02}:{second:02} +0000] \"GET /line/{n} HTTP/1.1\" 200 {} \
-             \"-\" \"curl/8.5.0\"",
-            n % 200,
-            n % 5000,
-        );
-        self.pending.extend_from_slice(line.as_bytes());
+        self.pending.extend_from_slice(lines(self.lines..self.lines + 1).as_bytes());
         self.lines += 1;
         self.in_file += 1;
     }
@@ -156,31 +145,8 @@ fn check(target: &str, dataset: &str, more: &str, arguments: &[&str], roll_over:
     assert!(rotated >= 2, "only {rotated} rotations");
 
     let _ = workspace.run(&[&["run", "--once"], arguments].concat()).ok();
-    assert_each_number_is_there_once(node, target, lines);
+    assert_each_is_there_once(node, target, 0..lines);
     workspace.assert_proven(lines);
-}
-
-/// By the numbers in the lines, without ids, offsets or `verify`.
-fn assert_each_number_is_there_once(node: &Node, target: &str, lines: u64) {
-    let answer = node.search(
-        target,
-        &json!({
-            "size": 0,
-            "track_total_hits": true,
-            "aggs": {
-                "twice": {"terms": {"field": "url.path", "min_doc_count": 2, "size": 20}},
-                "failed": {"filter": {"exists": {"field": "tags"}}},
-            },
-        }),
-    );
-    assert_eq!(answer["aggregations"]["twice"]["buckets"], json!([]), "of {lines}");
-    assert_eq!(answer["aggregations"]["failed"]["doc_count"], 0, "{answer}");
-    // None twice, as many as were written, and each of these numbers: then all of them.
-    assert_eq!(answer["hits"]["total"]["value"], lines);
-    for (number, expected) in [(0, 1), (lines / 2, 1), (lines - 1, 1), (lines, 0)] {
-        let query = json!({"query": {"term": {"url.path": format!("/line/{number}")}}});
-        assert_eq!(node.search(target, &query)["hits"]["total"]["value"], Value::from(expected), "line {number}");
-    }
 }
 
 #[test]

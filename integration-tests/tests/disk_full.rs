@@ -3,15 +3,12 @@
 //! small file system in memory, really full.
 
 use std::fs;
-use std::time::Duration;
 
 use integration_tests::mount::Mount;
-use integration_tests::node::until;
-use integration_tests::numbered::{append, assert_each_is_there_once, counted, lines};
+use integration_tests::node::{PATIENCE, until};
+use integration_tests::numbered::{append, assert_each_is_there_once, counted, lines, orders};
 use integration_tests::{Node, Workspace};
-use serde_json::{Value, json};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use serde_json::json;
 
 fn source(name: &str, format: &str, more: &str) -> String {
     format!("  - {{name: web, paths: ['{{logs}}/*.log'], format: {format}, dataset: full.{name}{more}}}")
@@ -68,7 +65,7 @@ fn a_full_disk_for_the_state_stops_sending_until_there_is_room_and_loses_nothing
             assert!(matches!(run.status, Some(69 | 74)), "{:?}\n{}", run.status, run.stderr);
             assert!(run.stderr.contains("store"), "{}", run.stderr);
             fs::remove_file(filler).expect("it was there");
-            node.ok("POST", &format!("{target}/_rollover"), None);
+            node.roll_over(target);
             daemon = workspace.start(&arguments);
         } else {
             fs::remove_file(filler).expect("it was there");
@@ -82,16 +79,8 @@ fn a_full_disk_for_the_state_stops_sending_until_there_is_room_and_loses_nothing
     workspace.assert_proven(next);
 }
 
-/// A line of JSON with an `order` that is an object, as the mapping will have it, or a text, which that refuses.
-fn orders(numbers: std::ops::Range<u64>, refused: bool) -> String {
-    let order = |n| if refused { json!(format!("number {n}")) } else { json!({"number": n}) };
-    let line = |n| format!("{}\n", json!({"@timestamp": "2024-06-03T10:00:00Z", "n": n, "order": order(n)}));
-    numbers.map(line).collect()
-}
-
 fn ids(workspace: &Workspace) -> Vec<String> {
-    let run = workspace.run(&["dead-letters", "list", "--output", "json"]).ok();
-    let letters = run.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let letters = workspace.letters().into_iter();
     let mut ids: Vec<String> = letters.map(|letter| letter["id"].as_str().expect("an id").to_owned()).collect();
     ids.sort();
     ids
@@ -106,20 +95,19 @@ fn a_full_disk_for_dead_letters_stops_settling_until_there_is_room_and_keeps_eac
     workspace.configure(&source("letters", "json", ""), "");
     move_to(&workspace, "dead-letters", &mount);
     let log = workspace.logs().join("orders.log");
-    append(&log, &orders(0..10, false));
+    append(&log, &orders(0..10, |_| false));
     let mut daemon = workspace.start(&["--set", "batch.max_docs=20"]);
     counted(node, target, 10, &daemon);
-    append(&log, &orders(10..20, true));
+    append(&log, &orders(10..20, |_| true));
     until("letters", PATIENCE, || (ids(&workspace).len() == 10).then_some(()));
 
     // Room for some letters, then for half of one.
     let filler = mount.fill(2500);
-    append(&log, &(orders(20..120, true) + &orders(120..130, false)));
+    append(&log, &(orders(20..120, |_| true) + &orders(120..130, |_| false)));
     daemon.waits_for("dead");
     assert!(daemon.is_running(), "{}", daemon.log());
     let kept = ids(&workspace).len();
     assert!(kept < 110, "{kept} letters without room");
-    until("another attempt", PATIENCE, || daemon.log().matches("waiting for").count().ge(&1).then_some(()));
     // What has no letter is not settled: a start has it in doubt.
     let check = workspace.run(&["checkpoints", "check", "--output", "json"]).ok().json();
     assert!(check["total"]["lines"].as_u64() < Some(130), "{check:#}");

@@ -3,9 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use integration_tests::Workspace;
 use integration_tests::node::until;
-use integration_tests::place::{LOG, PATIENCE, Place};
+use integration_tests::numbered::append;
+use integration_tests::place::{LOG, Place};
 
 /// As good as never.
 const NO_SCANS: &str = ", scan_interval: 1h";
@@ -141,28 +141,20 @@ fn a_daemon_that_was_paused_finds_what_came_meanwhile() {
 #[test]
 fn a_partial_line_is_completed_across_stops_and_kills() {
     let mut place = place("partial", "*.log", "");
-    let append = |workspace: &Workspace, text: &str| {
-        let path = workspace.logs().join(LOG);
-        let whole = fs::read_to_string(&path).unwrap_or_default() + text;
-        // In place, as a writer appends.
-        fs::write(&path, whole).expect("room");
-    };
     place.append(LOG, 5);
     for kill in [false, true, false] {
         let line = place.next(1);
         let (head, tail) = line.split_at(37);
         let daemon = place.start();
-        place.append(LOG, 0);
-        append(&place.workspace, head);
+        append(&place.path(LOG), head);
         place.counted(&daemon, place.lines - 1);
         if kill {
             daemon.kill();
         } else {
             place.end(daemon);
         }
-        append(&place.workspace, tail);
+        append(&place.path(LOG), tail);
     }
     let daemon = place.start();
     place.finish(daemon);
-    until("no more", PATIENCE, || (place.count() == place.lines).then_some(()));
 }

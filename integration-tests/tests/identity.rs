@@ -8,19 +8,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use integration_tests::node::until;
-use integration_tests::place::{LOG, PATIENCE, Place, QUICK, metric};
+use integration_tests::node::{PATIENCE, until};
+use integration_tests::numbered::append;
+use integration_tests::place::{LOG, Place, QUICK};
 use integration_tests::proxy::{Fault, Proxy, Times, Which};
 use integration_tests::{Daemon, Node, Workspace};
 use serde_json::json;
 
 fn inode(path: &Path) -> u64 {
     fs::metadata(path).expect("it is there").ino()
-}
-
-fn append(path: &Path, text: &str) {
-    let mut file = OpenOptions::new().create(true).append(true).open(path).expect("the file");
-    file.write_all(text.as_bytes()).expect("room");
 }
 
 /// The messages of all documents, sorted.
@@ -309,8 +305,8 @@ fn a_gz_made_of_a_half_read_file_goes_on_where_that_was_let_go_of() {
         place.append(LOG, 100);
         let held = "logweir_files_deleted_bytes ";
         until(&format!("what becomes of the deleted file\n{}", daemon.log()), PATIENCE, || match name {
-            "held" => (metric(&daemon, held)? > 100_000.0).then_some(()),
-            _ => daemon.log().contains("file gone").then_some(()),
+            "held" => (daemon.metric(held)? > 100_000.0).then_some(()),
+            _ => daemon.log().contains("before all of it was read").then_some(()),
         });
         place.block(false);
         place.caught_up(&daemon);
@@ -354,13 +350,13 @@ fn a_file_that_was_gone_for_a_while_can_be_appended_to_again() {
     place.rename("sub", "away");
     let began = Instant::now();
     until("it to be gone for longer than the settle time", PATIENCE, || {
-        let held = metric(&daemon, "logweir_files_deleted_bytes ")? > 0.0;
+        let held = daemon.metric("logweir_files_deleted_bytes ")? > 0.0;
         (held && began.elapsed() > Duration::from_secs(2)).then_some(())
     });
     place.rename("away", "sub");
     let line = place.next(1);
     append(&place.path("sub/access.log"), &line[..30]);
-    until("it to be found again", PATIENCE, || (metric(&daemon, "logweir_files_deleted_bytes ")? == 0.0).then_some(()));
+    until("it to be found again", PATIENCE, || (daemon.metric("logweir_files_deleted_bytes ")? == 0.0).then_some(()));
     place.block(false);
     place.counted(&daemon, place.lines - 1);
     append(&place.path("sub/access.log"), &line[30..]);

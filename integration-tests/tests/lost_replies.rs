@@ -3,89 +3,38 @@
 
 use std::time::{Duration, Instant};
 
-use integration_tests::node::until;
-use integration_tests::numbered::{Load, append, assert_each_is_there_once, counted, lines};
+use integration_tests::Way;
+use integration_tests::node::{PATIENCE, until};
+use integration_tests::numbered::{Load, counted};
 use integration_tests::proxy::{Fault, Times, Which};
-use integration_tests::{Daemon, Node, Proxy, Workspace};
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const RATE: u64 = 300;
 
-/// A log that is indexed through a proxy.
-struct Way {
-    node: &'static Node,
-    proxy: Proxy,
-    workspace: Workspace,
-    target: String,
+/// A request may take `timeout`.
+fn way(name: &str, timeout: &str) -> Way {
+    let elasticsearch = format!("request_timeout: {timeout}, retry: {{max_delay: 500ms}}");
+    Way::new(&format!("lost.{name}"), &elasticsearch, "batch: {max_docs: 200}")
 }
 
-impl Way {
-    fn new(name: &str, timeout: &str) -> Self {
-        let node = Node::shared();
-        let proxy = Proxy::start(&node.url);
-        let workspace = Workspace::for_url(&proxy.url());
-        workspace.configure(
-            &format!("  - {{name: web, paths: ['{{logs}}/*.log'], format: combined, dataset: lost.{name}}}"),
-            &format!(
-                "elasticsearch: {{urls: ['{{url}}'], request_timeout: {timeout}, retry: {{max_delay: 500ms}}}}\n\
-                 batch: {{max_docs: 200}}"
-            ),
-        );
-        Self { node, proxy, workspace, target: format!("logs-lost.{name}-default") }
-    }
+/// Lines that come all the time.
+fn load(way: &Way, from: u64) -> Load {
+    Load::start(way.log(), from, RATE)
+}
 
-    fn append(&self, numbers: std::ops::Range<u64>) {
-        append(&self.workspace.logs().join("access.log"), &lines(numbers));
-    }
-
-    fn load(&self, from: u64) -> Load {
-        Load::start(self.workspace.logs().join("access.log"), from, RATE)
-    }
-
-    /// A daemon that has indexed the first `lines` lines.
-    fn started(&self, lines: u64) -> Daemon {
-        self.append(0..lines);
-        let daemon = self.workspace.start(&[]);
-        counted(self.node, &self.target, lines, &daemon);
-        daemon
-    }
-
-    fn roll_over(&self) {
-        let answer = self.node.ok("POST", &format!("{}/_rollover", self.target), None);
-        assert_eq!(answer["rolled_over"], true, "{answer}");
-    }
-
-    /// Waits until the proxy has done so much.
-    fn done(&self, what: &str, times: u64) {
-        let counts = || format!("{times} {what}, {:?}", self.proxy.counts());
-        until(&counts(), PATIENCE, || (self.proxy.count(what) >= times).then_some(()));
-    }
-
-    /// The indices of the data stream, oldest first, with their documents.
-    fn indices(&self) -> Vec<u64> {
-        let stats = self.node.ok("GET", &format!("{}/_stats/docs", self.target), None);
-        let mut indices: Vec<(&String, &Value)> = stats["indices"].as_object().expect("indices").iter().collect();
-        indices.sort_by_key(|(name, _)| name.rsplit('-').next().map(ToOwned::to_owned));
-        indices.iter().map(|(_, index)| index["primaries"]["docs"]["count"].as_u64().expect("a count")).collect()
-    }
-
-    /// Everything passes again: expects each of `lines` lines once.
-    fn ends(&self, daemon: Daemon, lines: u64) {
-        self.proxy.lift_all();
-        counted(self.node, &self.target, lines, &daemon);
-        let log = daemon.log();
-        assert_eq!(daemon.stop(), Some(0), "{log}");
-        assert_each_is_there_once(self.node, &self.target, 0..lines);
-        self.workspace.assert_proven(lines);
-    }
+/// Documents of each index of the data stream, oldest first.
+fn indices(way: &Way) -> Vec<u64> {
+    let stats = way.node.ok("GET", &format!("{}/_stats/docs", way.target), None);
+    let mut indices: Vec<(&String, &Value)> = stats["indices"].as_object().expect("indices").iter().collect();
+    indices.sort_by_key(|(name, _)| name.rsplit('-').next().map(ToOwned::to_owned));
+    indices.iter().map(|(_, index)| index["primaries"]["docs"]["count"].as_u64().expect("a count")).collect()
 }
 
 #[test]
 fn replies_that_are_lost_halved_late_or_cut_under_load_repeat_nothing() {
-    let way = Way::new("mixed", "3s");
+    let way = way("mixed", "3s");
     let daemon = way.started(10);
-    let load = way.load(10);
+    let load = load(&way, 10);
     for _ in 0..3 {
         for fault in [Fault::LoseReply, Fault::HalfReply, Fault::Delay(Duration::from_millis(300))] {
             let (name, before) = (fault.name(), way.proxy.count(fault.name()));
@@ -109,7 +58,7 @@ fn replies_that_are_lost_halved_late_or_cut_under_load_repeat_nothing() {
 
 #[test]
 fn a_reply_lost_before_a_rollover_is_found_where_ids_alone_would_repeat_it() {
-    let way = Way::new("rollover", "20s");
+    let way = way("rollover", "20s");
     let daemon = way.started(10);
     way.proxy.inject(Which::Bulk, Fault::LoseReply, Times::Next(1));
     // What follows waits until the target has rolled over.
@@ -120,7 +69,7 @@ fn a_reply_lost_before_a_rollover_is_found_where_ids_alone_would_repeat_it() {
     way.proxy.lift(kept);
     way.append(110..120);
     counted(way.node, &way.target, 120, &daemon);
-    assert_eq!(way.indices(), [110, 10]);
+    assert_eq!(indices(&way), [110, 10]);
     until("a look-up to find them", PATIENCE, || {
         (daemon.counter("logweir_documents_total", "duplicate") >= 100).then_some(())
     });
@@ -129,7 +78,7 @@ fn a_reply_lost_before_a_rollover_is_found_where_ids_alone_would_repeat_it() {
 
 #[test]
 fn a_lost_reply_a_kill_and_a_rollover_before_the_restart_repeat_nothing() {
-    let way = Way::new("restart", "20s");
+    let way = way("restart", "20s");
     let mut daemon = way.started(10);
     let mut lines = 10;
     for round in 1..=3 {
@@ -151,7 +100,7 @@ fn a_lost_reply_a_kill_and_a_rollover_before_the_restart_repeat_nothing() {
 
 #[test]
 fn a_request_that_is_passed_on_after_its_deadline_meets_its_own_ids() {
-    let way = Way::new("late", "2s");
+    let way = way("late", "2s");
     let daemon = way.started(10);
     let kept = way.proxy.inject(Which::Bulk, Fault::Keep, Times::Next(1));
     way.append(10..110);
@@ -168,7 +117,7 @@ fn a_request_that_is_passed_on_after_its_deadline_meets_its_own_ids() {
 
 #[test]
 fn of_a_late_request_and_its_successor_behind_a_rollover_one_copy_stays() {
-    let way = Way::new("twins", "5s");
+    let way = way("twins", "5s");
     let daemon = way.started(10);
     let first = way.proxy.inject(Which::Bulk, Fault::Keep, Times::Next(1));
     let second = way.proxy.inject(Which::Bulk, Fault::Keep, Times::Next(1));
@@ -180,17 +129,17 @@ fn of_a_late_request_and_its_successor_behind_a_rollover_one_copy_stays() {
     way.roll_over();
     way.proxy.lift(second);
     counted(way.node, &way.target, 210, &daemon);
-    assert_eq!(way.indices(), [110, 100], "two copies for a moment");
+    assert_eq!(indices(&way), [110, 100], "two copies for a moment");
     until("the younger to go", PATIENCE, || (way.node.count(&way.target) == 110).then_some(()));
-    assert_eq!(way.indices()[0], 110);
+    assert_eq!(indices(&way)[0], 110);
     way.ends(daemon, 110);
 }
 
 #[test]
 fn requests_that_are_swallowed_are_given_up_at_their_deadline_and_nothing_is_lost() {
-    let way = Way::new("hole", "2s");
+    let way = way("hole", "2s");
     let daemon = way.started(10);
-    let load = way.load(10);
+    let load = load(&way, 10);
     way.proxy.inject(Which::Any, Fault::BlackHole, Times::Always);
     way.done("black_hole", 6);
     daemon.waits_for("elasticsearch_unreachable");
@@ -203,7 +152,7 @@ fn requests_that_are_swallowed_are_given_up_at_their_deadline_and_nothing_is_los
 
 #[test]
 fn replies_that_drip_are_waited_for_up_to_the_deadline_and_looked_up_beyond_it() {
-    let way = Way::new("drip", "4s");
+    let way = way("drip", "4s");
     let daemon = way.started(10);
     // Slow, but whole within the deadline: some hundred bytes.
     let slow = way.proxy.inject(Which::Bulk, Fault::Drip(100, Duration::from_millis(50)), Times::Always);

@@ -43,17 +43,21 @@ fn twenty_thousand_files_are_followed_with_three_hundred_descriptors() {
 }
 
 #[test]
-fn a_limit_of_a_hundred_descriptors_and_two_hundred_files_lose_nothing() {
+fn a_limit_of_a_hundred_descriptors_or_of_sixty_and_two_hundred_files_lose_nothing() {
     let node = Node::shared();
     let workspace = Workspace::new(node);
     for number in 0..200 {
         let path = workspace.logs().join(format!("{number}.log"));
         fs::write(path, format!("number {number}\n").repeat(20)).expect("room");
     }
-    workspace.configure("  - {name: few, paths: ['{logs}/*.log'], format: text, dataset: few.descriptors}", "");
-    let run = workspace.run_limited(&["run", "--once"], "ulimit -n 100").ok();
-    assert_eq!(node.count("logs-few.descriptors-default"), 4000, "{}", run.stderr);
-    workspace.assert_proven(4000);
+    for limit in [100, 60] {
+        let source = format!("  - {{name: few, paths: ['{{logs}}/*.log'], format: text, dataset: few.than{limit}}}");
+        workspace.configure(&source, "");
+        let run = workspace.run_limited(&["run", "--once", "--deadline", "60s"], &format!("ulimit -n {limit}")).ok();
+        assert_eq!(node.count(&format!("logs-few.than{limit}-default")), 4000, "{limit}: {}", run.stderr);
+        workspace.assert_proven(4000);
+        fs::remove_dir_all(workspace.path("state")).expect("the store is there");
+    }
 }
 
 #[test]

@@ -5,8 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
-use integration_tests::node::until;
-use integration_tests::place::{LOG, PATIENCE, Place};
+use integration_tests::place::{LOG, Place};
 use serde_json::json;
 
 /// Names as no one should give them.
@@ -128,7 +127,6 @@ fn a_link_and_its_file_in_two_watched_directories_are_one_file() {
     fs::remove_file(place.path("a/x.log")).expect("removed");
     place.append("b/hard.log", 10);
     place.finish(daemon);
-    until("nothing more", PATIENCE, || (place.count() == place.lines).then_some(()));
     let paths =
         place.node.search(&place.target, &json!({"size": 0, "aggs": {"by": {"terms": {"field": "log.file.id"}}}}));
     assert_eq!(paths["aggregations"]["by"]["buckets"].as_array().map(Vec::len), Some(1), "{paths}");

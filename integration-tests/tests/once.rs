@@ -87,8 +87,7 @@ impl Log {
     }
 
     fn roll_over(&self) {
-        let answer = self.node.ok("POST", &format!("{}/_rollover", self.target), None);
-        assert_eq!(answer["rolled_over"], true, "{answer}");
+        self.node.roll_over(&self.target);
     }
 
     /// What Elasticsearch was sent: bulk requests that reached a shard, documents it tried to index, and created.

@@ -13,13 +13,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use integration_tests::mount::Mount;
-use integration_tests::node::until;
-use integration_tests::numbered::{append, assert_each_is_there_once, lines};
+use integration_tests::node::{PATIENCE, until};
+use integration_tests::numbered::{append, assert_each_is_there_once, lines, numbers_found, orders};
 use integration_tests::proxy::{Fault, Times, Which};
 use integration_tests::{Daemon, Node, Proxy, Workspace};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const KILL: i32 = 9;
 
 /// Occurrences of a step at which the daemon is killed; more of them with `LOGWEIR_TEST_LONG` set.
@@ -46,7 +45,7 @@ impl Place {
     }
 
     fn through(url: &str, name: &str, source: &str) -> Self {
-        let workspace = Workspace::for_url(url);
+        let workspace = Workspace::through(url, Node::shared());
         let source =
             format!("  - {{name: web, paths: ['{{logs}}/*.log'], format: combined, dataset: process.{name}{source}}}");
         workspace.configure(&source, "read: {settle_time: 200ms, scan_interval: 300ms}");
@@ -344,12 +343,6 @@ fn killed_while_a_chunk_is_copied_to_an_archive_on_another_file_system() {
     );
 }
 
-/// A line of JSON with an `order` that is an object, as the mapping will have it, or a text, which that refuses.
-fn order(n: u64, refused: bool) -> String {
-    let order = if refused { json!(format!("number {n}")) } else { json!({"number": n}) };
-    format!("{}\n", json!({"@timestamp": "2024-06-03T10:00:00Z", "n": n, "order": order}))
-}
-
 #[test]
 fn killed_while_a_dead_letter_is_written() {
     let mut place = Place::new("letters", "");
@@ -357,7 +350,7 @@ fn killed_while_a_dead_letter_is_written() {
     let log = place.workspace.logs().join("orders.log");
     let write = |place: &mut Place, refused: bool| {
         let numbers = place.lines..place.lines + 20;
-        append(&log, &numbers.map(|n| order(n, refused && n % 2 == 0)).collect::<String>());
+        append(&log, &orders(numbers, |n| refused && n % 2 == 0));
         place.lines += 20;
     };
     write(&mut place, false);
@@ -390,23 +383,18 @@ fn killed_while_a_dead_letter_is_written() {
     kept.sort_unstable();
     let refused: Vec<u64> = (20..place.lines).filter(|n| n % 2 == 0).collect();
     assert_eq!(kept, refused, "each is a letter once");
-    let answer = place.node.search(&place.target, &json!({"size": 1000, "_source": ["n"]}));
-    let hits = answer["hits"]["hits"].as_array().expect("hits").iter();
-    let mut there: Vec<u64> = hits.map(|hit| hit["_source"]["n"].as_u64().expect("a number")).collect();
-    there.sort_unstable();
-    assert_eq!(there, (0..place.lines).filter(|n| !refused.contains(n)).collect::<Vec<_>>());
+    let expected = (0..place.lines).filter(|n| !refused.contains(n)).map(|n| (n, 1)).collect();
+    assert_eq!(numbers_found(place.node, &place.target), expected);
     let (report, satisfied) = place.workspace.verify();
     assert!(satisfied && report["total"]["dead_lettered"] == refused.len(), "{report:#}");
 }
 
 /// Numbers of the orders in the dead letters.
 fn listed(place: &Place) -> Vec<u64> {
-    let run = place.workspace.run(&["dead-letters", "list", "--output", "json"]).ok();
-    let letters = run.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let ids: Vec<String> = letters.map(|letter| letter["id"].as_str().expect("an id").to_owned()).collect();
-    let number = |id: &String| {
-        let letter = place.workspace.run(&["dead-letters", "show", id]).ok().json();
-        letter["document"]["n"].as_u64().expect("a number")
+    let number = |letter: &Value| {
+        let id = letter["id"].as_str().expect("an id");
+        let shown = place.workspace.run(&["dead-letters", "show", id]).ok().json();
+        shown["document"]["http"]["response"]["body"]["bytes"].as_u64().unwrap_or_else(|| panic!("{shown:#}"))
     };
-    ids.iter().map(number).collect()
+    place.workspace.letters().iter().map(number).collect()
 }

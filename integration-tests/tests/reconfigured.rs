@@ -3,14 +3,11 @@
 //! cleanly or killed, as the promise allows.
 
 use std::fs;
-use std::time::Duration;
 
 use integration_tests::mount::Mount;
-use integration_tests::node::until;
+use integration_tests::node::{PATIENCE, until};
 use integration_tests::numbered::{append, assert_each_is_there_once, lines};
 use integration_tests::{Daemon, Node, Workspace};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Place {
     node: &'static Node,
@@ -78,10 +75,6 @@ fn another_format_mode_source_name_or_host_and_other_limits_repeat_nothing_even_
     let dataset = "dataset: reconfigured.same";
     place.configure(&format!("name: web, format: combined, {dataset}"), "");
     place.live(&[], true);
-    let roll_over = |place: &Place| {
-        let answer = place.node.ok("POST", "logs-reconfigured.same-default/_rollover", None);
-        assert_eq!(answer["rolled_over"], true, "{answer}");
-    };
     for (source, arguments) in [
         ("name: web, format: auto", &[][..]),
         ("name: other, format: combined", &["--set", "checkpoint.reserve_ahead=4KiB"]),
@@ -93,7 +86,7 @@ fn another_format_mode_source_name_or_host_and_other_limits_repeat_nothing_even_
         ("name: other, format: combined, exclude: ['*new*']", &[]),
         ("name: other, format: combined", &[]),
     ] {
-        roll_over(&place);
+        place.node.roll_over("logs-reconfigured.same-default");
         place.configure(&format!("{source}, {dataset}"), "");
         if source.contains("exclude") {
             // What is left out is not read; nor forgotten, so that it goes on later.
@@ -135,15 +128,14 @@ fn files_go_on_where_they_were_when_their_file_system_has_another_device_number(
     let mount = Mount::image();
     fs::remove_dir(place.workspace.logs()).expect("it was empty");
     std::os::unix::fs::symlink(mount.path(), place.workspace.logs()).expect("a link");
-    let source = format!("name: web, format: combined, dataset: {}", "reconfigured.device");
-    place.configure(&source, "");
+    place.configure("name: web, format: combined, dataset: reconfigured.device", "");
     let device = || {
         use std::os::unix::fs::MetadataExt;
         fs::metadata(mount.path()).expect("it is mounted").dev()
     };
     for kill in [false, true, false] {
         place.live(&[], kill);
-        place.node.ok("POST", "logs-reconfigured.device-default/_rollover", None);
+        place.node.roll_over("logs-reconfigured.device-default");
         let before = device();
         mount.mount_anew();
         assert_ne!(device(), before);

@@ -1,17 +1,14 @@
 //! What a real node refuses, for now or for good: what can pass later passes later, what cannot is kept with its reason,
 //! and the neighbours of both are indexed.
 
-use std::fmt::Write as _;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use integration_tests::node::until;
-use integration_tests::numbered::{Load, append, assert_each_is_there_once, counted, lines};
+use integration_tests::node::{PATIENCE, until};
+use integration_tests::numbered::{Load, append, assert_each_is_there_once, counted, lines, orders};
 use integration_tests::proxy::{Fault, Response, Times, Which};
-use integration_tests::{Daemon, Node, Proxy, Workspace};
+use integration_tests::{Daemon, Node, Way, Workspace};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const VERSION: &str = "9.2.0";
 
 /// A workspace that indexes numbered lines into `url`, and its target.
@@ -28,18 +25,13 @@ fn write(workspace: &Workspace, text: &str) {
     append(&workspace.logs().join("access.log"), text);
 }
 
-fn letters(workspace: &Workspace) -> Vec<Value> {
-    let run = workspace.run(&["dead-letters", "list", "--output", "json"]).ok();
-    run.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
-
 fn ends(node: &Node, workspace: &Workspace, target: &str, daemon: Daemon, lines: u64) {
     counted(node, target, lines, &daemon);
     let log = daemon.log();
     assert_eq!(daemon.stop(), Some(0), "{log}");
     assert_each_is_there_once(node, target, 0..lines);
     workspace.assert_proven(lines);
-    assert_eq!(letters(workspace), [Value::Null; 0]);
+    assert_eq!(workspace.letters(), [Value::Null; 0]);
 }
 
 #[test]
@@ -71,7 +63,7 @@ fn a_request_that_the_node_finds_too_large_is_halved_and_a_line_too_large_alone_
     write(&workspace, &lines(3001..6000));
     let run = workspace.run(&["run", "--once"]).ok();
     assert!(run.stderr.contains("dead letters"), "{}", run.stderr);
-    let kept = letters(&workspace);
+    let kept = workspace.letters();
     assert_eq!(kept.len(), 1, "{kept:?}");
     assert_eq!((&kept[0]["status"], &kept[0]["type"]), (&json!(413), &json!("request_too_large")), "{kept:#?}");
     assert_eq!(node.count(&target), 5999);
@@ -84,36 +76,20 @@ fn a_request_that_the_node_finds_too_large_is_halved_and_a_line_too_large_alone_
 
 #[test]
 fn a_storm_of_429_with_a_time_to_stay_away_is_obeyed_and_nothing_is_lost() {
-    let node = Node::shared();
-    let proxy = Proxy::start(&node.url);
-    let (workspace, target) =
-        workspace(&proxy.url(), "away", "retry: {min_delay: 10ms, max_delay: 5s}", "batch: {max_docs: 100}");
-    write(&workspace, &lines(0..10));
-    let daemon = workspace.start(&[]);
-    counted(node, &target, 10, &daemon);
-    let load = Load::start(workspace.logs().join("access.log"), 10, 300);
+    let way = Way::new("refused.away", "retry: {min_delay: 10ms, max_delay: 5s}", "batch: {max_docs: 100}");
+    let daemon = way.started(10);
+    let load = Load::start(way.log(), 10, 300);
     let mut away = Response::new(429, "application/json", r#"{"error":{"type":"too_many_requests","reason":"slow"}}"#);
     away.headers.push(("retry-after".to_owned(), "2".to_owned()));
-    let storm = proxy.inject(Which::Bulk, Fault::Say(away), Times::Always);
-    until("the storm", PATIENCE, || (proxy.count("say") >= 1).then_some(()));
+    let storm = way.proxy.inject(Which::Bulk, Fault::Say(away), Times::Always);
+    way.done("say", 1);
     let began = Instant::now();
-    until("the next attempt", PATIENCE, || (proxy.count("say") >= 8).then_some(()));
+    way.done("say", 8);
     assert!(began.elapsed() > Duration::from_secs(2), "{:?} for 8 requests: {}", began.elapsed(), daemon.log());
     daemon.waits_for("elasticsearch_overloaded");
-    proxy.lift(storm);
+    way.proxy.lift(storm);
     let lines = load.stop();
-    ends(node, &workspace, &target, daemon, lines);
-}
-
-/// Lines of JSON with an `order` that is an object, as the mapping will have it, or a text, which that refuses.
-fn orders(numbers: Range<u64>, refused: impl Fn(u64) -> bool) -> String {
-    let mut text = String::new();
-    for n in numbers {
-        let order = if refused(n) { json!(format!("number {n}")) } else { json!({"number": n}) };
-        let bytes = json!({"response": {"body": {"bytes": n}}});
-        let _ = writeln!(text, "{}", json!({"@timestamp": "2024-06-03T10:00:00Z", "http": bytes, "order": order}));
-    }
-    text
+    way.ends(daemon, lines);
 }
 
 #[test]
@@ -141,7 +117,7 @@ fn conflicts_with_the_mapping_under_load_spare_their_neighbours_and_are_replayed
     });
     let log = daemon.log();
     assert_eq!(daemon.stop(), Some(0), "{log}");
-    let kept = letters(&workspace);
+    let kept = workspace.letters();
     assert_eq!(kept.len() as u64, conflicts);
     for letter in &kept {
         assert_eq!(letter["type"], "document_parsing_exception", "{letter:#}");
@@ -160,9 +136,9 @@ fn conflicts_with_the_mapping_under_load_spare_their_neighbours_and_are_replayed
         template.as_object_mut().expect("an object").remove(key);
     }
     node.ok("PUT", "_index_template/logweir-refused.mapping", Some(&template));
-    node.ok("POST", &format!("{target}/_rollover"), None);
+    node.roll_over(target);
     let _ = workspace.run(&["dead-letters", "replay"]).ok();
-    assert_eq!(letters(&workspace), [Value::Null; 0]);
+    assert_eq!(workspace.letters(), [Value::Null; 0]);
     // Again: there is nothing to replay, and nothing comes twice.
     let _ = workspace.run(&["dead-letters", "replay"]).ok();
     assert_each_is_there_once(node, target, 0..all);
@@ -182,7 +158,7 @@ fn documents_go_through_a_pipeline_that_exists_and_wait_for_one_that_does_not() 
         daemon.log()
     );
     assert_eq!(node.count(&target), 0);
-    assert_eq!(letters(&workspace), [Value::Null; 0]);
+    assert_eq!(workspace.letters(), [Value::Null; 0]);
     // This node has no processors: what a pipeline can be seen by here is that it was asked for.
     node.ok("PUT", "_ingest/pipeline/refused-late", Some(&json!({"processors": []})));
     ends(node, &workspace, &target, daemon, 500);

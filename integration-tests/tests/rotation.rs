@@ -1,12 +1,12 @@
 //! Logs that rotate, move, shrink and vanish, as people and logrotate do it: each line is indexed once.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use integration_tests::node::until;
-use integration_tests::place::{LOG, PATIENCE, Place, QUICK, metric};
+use integration_tests::node::{PATIENCE, until};
+use integration_tests::numbered::append;
+use integration_tests::place::{LOG, Place, QUICK};
 use integration_tests::{Daemon, Node, Proxy, Workspace};
 use serde_json::{Value, json};
 
@@ -252,7 +252,7 @@ fn a_file_deleted_before_it_was_read_is_read_from_the_open_file() {
     fs::remove_file(place.path(LOG)).expect("removed");
     let size = "logweir_files_deleted_bytes ";
     until(&format!("the file to be held open\n{}", daemon.log()), PATIENCE, || {
-        (metric(&daemon, size)? > 500_000.0).then_some(())
+        (daemon.metric(size)? > 500_000.0).then_some(())
     });
     place.block(false);
     place.caught_up(&daemon);
@@ -281,7 +281,7 @@ fn a_file_that_another_takes_the_place_of_is_let_go_of() {
     for (name, expected) in [("logweir_files_watched ", 1.0), ("logweir_files_open ", 1.0)] {
         let began = Instant::now();
         until("what is gone to be let go of", PATIENCE, || {
-            let value = metric(&daemon, name);
+            let value = daemon.metric(name);
             assert!(began.elapsed() < PATIENCE / 4, "{name}is {value:?}\n{}", daemon.log());
             (value? <= expected).then_some(())
         });
@@ -322,11 +322,7 @@ fn files_with_an_equal_first_line_are_two_as_soon_as_they_differ() {
     let source = "  - {name: csv, paths: ['{logs}/*.csv'], format: text, dataset: rotation.csv}";
     workspace.configure(source, &format!("{QUICK}}}"));
     let target = "logs-rotation.csv-default";
-    let append = |name: &str, text: &str| {
-        let path = workspace.logs().join(name);
-        let mut file = OpenOptions::new().create(true).append(true).open(path).expect("the file");
-        file.write_all(text.as_bytes()).expect("room");
-    };
+    let append = |name: &str, text: &str| append(&workspace.logs().join(name), text);
     let (header, rows) = ("time;amount;currency\n", |of: &str| (0..50).map(|n| format!("{n};{of};EUR\n")).collect());
     append("a.csv", header);
     append("b.csv", header);
@@ -428,11 +424,10 @@ fn start_at_end_leaves_out_what_was_there_and_nothing_that_comes() {
     let mut place = Place::new("end", "*.log", ", start_at: end");
     place.append(LOG, 50);
     let half = place.next(1);
-    fs::write(place.path(LOG), fs::read_to_string(place.path(LOG)).expect("text") + &half[..30]).expect("room");
+    append(&place.path(LOG), &half[..30]);
     let daemon = place.start();
     daemon.said("file discovered");
-    let mut file = OpenOptions::new().append(true).open(place.path(LOG)).expect("the log");
-    file.write_all(&half.as_bytes()[30..]).expect("room");
+    append(&place.path(LOG), &half[30..]);
     place.append(LOG, 30);
     // What appears later is new as a whole.
     place.append("later.log", 20);

@@ -1,21 +1,19 @@
 //! What a service manager and a monitor see of the real binary, and what `make install` puts in place.
 
-use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use integration_tests::daemon::{binary, conserved};
-use integration_tests::node::{repository, until};
+use integration_tests::node::{PATIENCE, repository, until};
+use integration_tests::numbered::{self, lines};
 use integration_tests::{Node, Workspace};
 use serde_json::{Value, json};
 
 /// Nothing answers on the port "discard" of this machine.
 const NOBODY: &str = "http://127.0.0.1:9";
-const PATIENCE: Duration = Duration::from_secs(60);
 /// What is called "at once": far less than any grace period here.
 const AT_ONCE: Duration = Duration::from_secs(8);
 
@@ -148,18 +146,8 @@ fn target(dataset: &str) -> String {
     format!("logs-service.{dataset}-default")
 }
 
-/// Appends well-formed lines, each another.
-fn append(workspace: &Workspace, lines: std::ops::Range<u64>) {
-    let mut text = String::new();
-    for n in lines {
-        let _ = writeln!(
-            text,
-            "192.0.2.7 - - [17/May/2015:10:05:03 +0000] \"GET /line/{n} HTTP/1.1\" 200 {n} \"-\" \"curl/8.5.0\""
-        );
-    }
-    let path = workspace.logs().join("access.log");
-    let mut file = fs::OpenOptions::new().create(true).append(true).open(path).expect("the log");
-    file.write_all(text.as_bytes()).expect("room");
+fn append(workspace: &Workspace, numbers: std::ops::Range<u64>) {
+    numbered::append(&workspace.logs().join("access.log"), &lines(numbers));
 }
 
 fn counted(node: &Node, dataset: &str, documents: u64) {
@@ -236,41 +224,43 @@ fn the_watchdog_is_fed_if_it_watches_this_process() {
     }
 }
 
-/// The time until something counts as stuck is thirty seconds and two request timeouts: this takes a while.
-#[test]
-fn a_daemon_that_has_nothing_to_do_is_alive() {
-    let node = Node::shared();
-    let workspace = Workspace::new(node);
-    workspace.configure(&source("idle"), "elasticsearch: {urls: ['{url}'], request_timeout: 1s}");
-    append(&workspace, 0..10);
-    let mut service = Service::start_watched(&workspace, Duration::from_secs(2));
-    service.hear_ready();
-    counted(node, "idle", 10);
+/// Expects that it feeds the watchdog for longer than what it takes to count as stuck: thirty seconds and two request
+/// timeouts.
+fn is_alive(mut service: Service<'_>, limit: Duration) {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(36) {
         let last = Instant::now();
         let _ = service.hear("WATCHDOG=1", |line| line == "WATCHDOG=1");
-        assert!(last.elapsed() < Duration::from_secs(2), "systemd would have killed it\n{}", service.heard);
+        assert!(last.elapsed() < limit, "systemd would have killed it\n{}", service.heard);
     }
     let (status, body) = service.ask("/livez");
     assert_eq!(status, 200, "{body}");
+}
+
+const WATCHED: Duration = Duration::from_secs(2);
+const STUCK_SOON: &str = "elasticsearch: {urls: ['{url}'], request_timeout: 1s}";
+
+#[test]
+fn a_daemon_that_has_nothing_to_do_is_alive() {
+    let node = Node::shared();
+    let workspace = Workspace::new(node);
+    workspace.configure(&source("idle"), STUCK_SOON);
+    append(&workspace, 0..10);
+    let mut service = Service::start_watched(&workspace, WATCHED);
+    service.hear_ready();
+    counted(node, "idle", 10);
+    is_alive(service, WATCHED);
 }
 
 /// As above, with something known that is waited for.
 #[test]
 fn a_daemon_that_waits_for_elasticsearch_is_alive() {
     let workspace = Workspace::for_url(NOBODY);
-    workspace.configure(&source("waits"), "elasticsearch: {urls: ['{url}'], request_timeout: 1s}");
+    workspace.configure(&source("waits"), STUCK_SOON);
     append(&workspace, 0..1000);
-    let mut service = Service::start_watched(&workspace, Duration::from_secs(2));
+    let mut service = Service::start_watched(&workspace, WATCHED);
     service.hear_ready();
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(36) {
-        let last = Instant::now();
-        let _ = service.hear("WATCHDOG=1", |line| line == "WATCHDOG=1");
-        assert!(last.elapsed() < Duration::from_secs(2), "systemd would have killed it\n{}", service.heard);
-    }
-    assert_eq!(service.ask("/livez").0, 200);
+    is_alive(service, WATCHED);
 }
 
 #[test]

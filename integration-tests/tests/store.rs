@@ -3,15 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use integration_tests::dice::Dice;
-use integration_tests::node::{repository, until};
+use integration_tests::node::{PATIENCE, repository, until};
 use integration_tests::numbered::{append, assert_each_is_there_once, counted, lines};
 use integration_tests::{Node, Run, Workspace};
 use serde_json::Value;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A workspace with logs, a target of its own, and a store.
 struct Place {
@@ -53,8 +50,7 @@ impl Place {
     }
 
     fn roll_over(&self) {
-        let answer = self.node.ok("POST", &format!("{}/_rollover", self.target), None);
-        assert_eq!(answer["rolled_over"], true, "{answer}");
+        self.node.roll_over(&self.target);
     }
 
     fn once(&self) -> Run {

@@ -7,14 +7,12 @@ use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use integration_tests::node::until;
+use integration_tests::node::{PATIENCE, until};
 use integration_tests::numbered::{Load, assert_each_is_there_once, counted};
 use integration_tests::{Daemon, Node, Run, Workspace};
 use serde_json::json;
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const LINES: usize = 300;
 /// As Elasticsearch says it.
 const WORDS: &str = "unable to authenticate user [logweir] for REST request";

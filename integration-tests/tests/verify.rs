@@ -1,19 +1,18 @@
 //! `logweir verify` beside a running daemon, and on files that were rotated, archived, compressed, deleted or named twice
 //! since they were indexed.
 
-use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use integration_tests::node::until;
+use integration_tests::machine::memory;
+use integration_tests::node::{PATIENCE, until};
+use integration_tests::numbered::{append, lines};
 use integration_tests::{Node, Workspace};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const QUICK: &str = "read: {scan_interval: 300ms, settle_time: 300ms}";
 
 struct Place {
@@ -22,24 +21,12 @@ struct Place {
     target: String,
 }
 
-/// `n` lines from number `first` on.
-fn lines(first: u64, n: u64) -> String {
-    (first..first + n).fold(String::new(), |mut text, number| {
-        let _ = writeln!(
-            text,
-            "192.0.2.{} - - [03/Jun/2024:10:00:00 +0000] \"GET /line/{number} HTTP/1.1\" 200 1",
-            number % 200
-        );
-        text
-    })
-}
-
 impl Place {
     fn new(name: &str, glob: &str, source: &str) -> Self {
         let node = Node::shared();
         let workspace = Workspace::new(node);
         let source =
-            format!("  - {{name: web, paths: ['{{logs}}/{glob}'], format: common, dataset: verify.{name}{source}}}");
+            format!("  - {{name: web, paths: ['{{logs}}/{glob}'], format: combined, dataset: verify.{name}{source}}}");
         workspace.configure(&source, QUICK);
         Self { node, workspace, target: format!("logs-verify.{name}-default") }
     }
@@ -49,8 +36,7 @@ impl Place {
     }
 
     fn append(&self, name: &str, text: &str) {
-        let mut file = OpenOptions::new().create(true).append(true).open(self.path(name)).expect("the log");
-        file.write_all(text.as_bytes()).expect("room");
+        append(&self.path(name), text);
     }
 
     fn once(&self) {
@@ -103,7 +89,7 @@ fn verify_finds_nothing_wrong_while_the_daemon_reads_what_rotates_and_is_compres
     const MAX_ROTATIONS: u32 = 20;
     let place = Place::new("running", "access.log*", "");
     let daemon = place.workspace.start(&[]);
-    place.append("access.log", &lines(0, 1000));
+    place.append("access.log", &lines(0..1000));
     until("the first lines", PATIENCE, || (place.node.count(&place.target) >= 1000).then_some(()));
     let proofs = AtomicU32::new(0);
     let written = std::thread::scope(|scope| {
@@ -114,7 +100,7 @@ fn verify_finds_nothing_wrong_while_the_daemon_reads_what_rotates_and_is_compres
                     break;
                 }
                 for _ in 0..10 {
-                    place.append("access.log", &lines(written, 200));
+                    place.append("access.log", &lines(written..written + 200));
                     written += 200;
                     std::thread::sleep(Duration::from_millis(20));
                 }
@@ -145,7 +131,7 @@ fn what_was_archived_is_found_under_the_archive_compressed_and_sorted_away_too()
     let done = place.workspace.path("done");
     fs::create_dir(&done).expect("made");
     for (n, name) in ["a.log", "b.log", "c.log"].iter().enumerate() {
-        place.append(name, &lines(n as u64 * 100, 100));
+        place.append(name, &lines(n as u64 * 100..(n as u64 + 1) * 100));
     }
     place.once();
     assert_eq!(fs::read_dir(place.workspace.logs()).expect("the logs").count(), 0);
@@ -164,15 +150,15 @@ fn what_was_archived_is_found_under_the_archive_compressed_and_sorted_away_too()
 #[test]
 fn what_was_rotated_out_of_the_globs_and_compressed_is_found_beside_its_old_place() {
     let place = Place::new("rotated", "access.log", "");
-    place.append("access.log", &lines(0, 100));
+    place.append("access.log", &lines(0..100));
     place.once();
     fs::rename(place.path("access.log"), place.path("access-20240603.log")).expect("renamed");
     assert_eq!(place.proof()["files"][0]["path"], json!(place.path("access-20240603.log")));
     run("gzip", &[&place.path("access-20240603.log")]);
-    place.append("access.log", &lines(100, 10));
+    place.append("access.log", &lines(100..110));
     let report = place.proof();
     assert_eq!((&report["total"]["lines"], &report["gone"]), (&json!(100), &json!([])), "{report:#}");
-    assert_eq!(report["total"]["behind"], lines(100, 10).len(), "{report:#}");
+    assert_eq!(report["total"]["behind"], lines(100..110).len(), "{report:#}");
     place.once();
     place.workspace.assert_proven(110);
 }
@@ -180,8 +166,8 @@ fn what_was_rotated_out_of_the_globs_and_compressed_is_found_beside_its_old_plac
 #[test]
 fn what_was_deleted_is_counted_and_a_line_of_it_too_few_or_too_many_is_noticed() {
     let place = Place::new("deleted", "*.log", ", mode: chunks, on_done: delete, exclude_lines: ['line/7 ']");
-    place.append("a.log", &lines(0, 50));
-    place.append("b.log", &lines(50, 5000));
+    place.append("a.log", &lines(0..50));
+    place.append("b.log", &lines(50..5050));
     place.once();
     assert!(!place.path("a.log").is_file() && !place.path("b.log").is_file());
     let report = place.proof();
@@ -205,7 +191,7 @@ fn what_was_deleted_is_counted_and_a_line_of_it_too_few_or_too_many_is_noticed()
     // Back again, and once more in the next backing index: as many documents as lines, where only one other is taken away.
     place.node.ok("PUT", &format!("{}/_create/{id}?refresh=true", place.target), Some(&document["_source"]));
     place.proof();
-    place.node.ok("POST", &format!("{}/_rollover", place.target), None);
+    place.node.roll_over(&place.target);
     place.node.ok("PUT", &format!("{}/_create/{id}?refresh=true", place.target), Some(&document["_source"]));
     let other = place.node.search(&place.target, &json!({"query": {"term": {"url.path": "/line/30"}}}));
     let other = &other["hits"]["hits"][0];
@@ -218,13 +204,13 @@ fn what_was_deleted_is_counted_and_a_line_of_it_too_few_or_too_many_is_noticed()
 #[test]
 fn one_file_with_two_names_is_counted_once() {
     let place = Place::new("names", "*.log*", "");
-    place.append("a.log", &lines(0, 100));
+    place.append("a.log", &lines(0..100));
     place.once();
     fs::hard_link(place.path("a.log"), place.path("hard.log")).expect("linked");
     fs::copy(place.path("a.log"), place.path("a.log.bak")).expect("copied");
     run("gzip", &[Path::new("-k"), &place.path("a.log.bak")]);
     // A copy in the making.
-    fs::write(place.path("begun.log"), lines(0, 50)).expect("room");
+    fs::write(place.path("begun.log"), lines(0..50)).expect("room");
     let report = place.proof();
     assert_eq!(report["files"].as_array().map(Vec::len), Some(1), "{report:#}");
     assert_eq!(report["total"]["behind"], 0, "{report:#}");
@@ -234,12 +220,12 @@ fn one_file_with_two_names_is_counted_once() {
 #[test]
 fn a_file_that_ignore_older_leaves_alone_is_neither_missing_nor_behind() {
     let place = Place::new("older", "*.log", ", ignore_older: 30d");
-    place.append("old.log", &lines(0, 10));
+    place.append("old.log", &lines(0..10));
     let old = OpenOptions::new().append(true).open(place.path("old.log")).expect("the log");
     old.set_modified(SystemTime::now() - Duration::from_secs(40 * 86_400)).expect("its time");
     // Without a store all that is to be read is missing; with one it is behind.
     assert_eq!(place.proof()["total"]["lines"], 0);
-    place.append("new.log", &lines(10, 20));
+    place.append("new.log", &lines(10..30));
     assert_eq!(place.refutation()["total"]["missing"], 20);
     place.once();
     place.workspace.assert_proven(20);
@@ -249,7 +235,7 @@ fn a_file_that_ignore_older_leaves_alone_is_neither_missing_nor_behind() {
 #[test]
 fn a_document_that_no_line_accounts_for_is_noticed() {
     let place = Place::new("extra", "*.log", "");
-    place.append("a.log", &lines(0, 100));
+    place.append("a.log", &lines(0..100));
     place.once();
     let report = place.proof();
     assert_eq!(report["files"][0]["documents"], 100, "{report:#}");
@@ -265,10 +251,10 @@ fn a_document_that_no_line_accounts_for_is_noticed() {
 #[test]
 fn other_content_in_the_place_of_a_file_is_not_missing_lines() {
     let place = Place::new("replaced", "*.log", "");
-    place.append("a.log", &format!("header\n{}", lines(0, 100)));
+    place.append("a.log", &format!("header\n{}", lines(0..100)));
     place.once();
     // Truncated and written again, longer than before, before anybody looked: the old content is nowhere.
-    let other = format!("header\n{}", lines(100, 200));
+    let other = format!("header\n{}", lines(100..300));
     fs::write(place.path("a.log"), &other).expect("room");
     let report = place.proof();
     assert_eq!(report["total"]["lines"], 0, "{report:#}");
@@ -282,7 +268,7 @@ fn other_content_in_the_place_of_a_file_is_not_missing_lines() {
 #[test]
 fn a_damaged_store_gives_no_proof() {
     let place = Place::new("damaged", "*.log", "");
-    place.append("a.log", &lines(0, 100));
+    place.append("a.log", &lines(0..100));
     place.once();
     fs::write(place.workspace.path("state/store.db"), "no database").expect("written");
     let run = place.workspace.run(&["verify"]);
@@ -293,7 +279,7 @@ fn a_damaged_store_gives_no_proof() {
 #[test]
 fn the_report_has_what_a_person_keeps() {
     let place = Place::new("report", "*.log", "");
-    let text = lines(0, 100);
+    let text = lines(0..100);
     place.append("a.log", &text);
     place.once();
     let report = place.proof();
@@ -333,7 +319,7 @@ fn the_report_has_what_a_person_keeps() {
     assert_eq!(place.proof()["files"][0]["hash"], file["hash"]);
 }
 
-/// Lines, and the most memory that `verify` took for them, in KiB.
+/// Lines, and the most memory that `verify` took for them, in bytes.
 fn peak_of_verify(place: &Place) -> (u64, u64) {
     let mut child = Command::new(integration_tests::daemon::binary())
         .args(["verify", "--output", "json", "--config"])
@@ -343,9 +329,7 @@ fn peak_of_verify(place: &Place) -> (u64, u64) {
         .expect("it starts");
     let mut peak = 0;
     while child.try_wait().expect("it can be asked").is_none() {
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let high = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
-        peak = peak.max(high.unwrap_or(0));
+        peak = peak.max(memory(child.id(), "VmHWM").unwrap_or(0));
         std::thread::sleep(Duration::from_millis(5));
     }
     let text = fs::read_to_string(place.workspace.path("report.json")).expect("a report");
@@ -359,14 +343,14 @@ fn memory_does_not_grow_with_lines() {
     const SMALL: u64 = 20_000;
     const LARGE: u64 = 200_000;
     let place = Place::new("memory", "*.log", ", keep_fields: [log.file.id, log.offset]");
-    place.append("a.log", &lines(0, SMALL));
+    place.append("a.log", &lines(0..SMALL));
     place.once();
     let (lines_of_small, small) = peak_of_verify(&place);
-    place.append("a.log", &lines(SMALL, LARGE - SMALL));
+    place.append("a.log", &lines(SMALL..LARGE));
     place.once();
     let (lines_of_large, large) = peak_of_verify(&place);
-    println!("{lines_of_small} lines: {small} KiB, {lines_of_large} lines: {large} KiB");
+    println!("{lines_of_small} lines: {} KiB, {lines_of_large} lines: {} KiB", small >> 10, large >> 10);
     assert_eq!((lines_of_small, lines_of_large), (SMALL, LARGE));
     // The ids alone of the lines between would take another 4 MiB, their answers ten times that.
-    assert!(small > 5000 && large < small + 3 * 1024, "{small} KiB, then {large} KiB");
+    assert!(small > 5 << 20 && large < small + (3 << 20), "{small} bytes, then {large}");
 }

@@ -2,60 +2,16 @@
 //! may have been applied is looked up, and a look-up that is not answered whole proves nothing.
 
 use std::io::Write as _;
-use std::time::Duration;
 
-use integration_tests::node::until;
-use integration_tests::numbered::{append, assert_each_is_there_once, counted, lines};
+use integration_tests::Way;
+use integration_tests::numbered::counted;
 use integration_tests::proxy::{Fault, Response, Times, Which};
-use integration_tests::{Daemon, Node, Proxy, Workspace};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const HTML: &str = "<html><body>Welcome to the hotel's network</body></html>";
 
-/// A log that is indexed through a proxy.
-struct Way {
-    node: &'static Node,
-    proxy: Proxy,
-    workspace: Workspace,
-    target: String,
-}
-
-impl Way {
-    fn new(name: &str, more: &str) -> Self {
-        let node = Node::shared();
-        let proxy = Proxy::start(&node.url);
-        let workspace = Workspace::for_url(&proxy.url());
-        workspace.configure(
-            &format!("  - {{name: web, paths: ['{{logs}}/*.log'], format: combined, dataset: wrong.{name}}}"),
-            &format!("elasticsearch: {{urls: ['{{url}}'], request_timeout: 20s, retry: {{max_delay: 300ms}}}}\n{more}"),
-        );
-        Self { node, proxy, workspace, target: format!("logs-wrong.{name}-default") }
-    }
-
-    fn append(&self, numbers: std::ops::Range<u64>) {
-        append(&self.workspace.logs().join("access.log"), &lines(numbers));
-    }
-
-    fn done(&self, what: &str, times: u64) {
-        let counts = || format!("{times} {what}, {:?}", self.proxy.counts());
-        until(&counts(), PATIENCE, || (self.proxy.count(what) >= times).then_some(()));
-    }
-
-    fn roll_over(&self) {
-        let answer = self.node.ok("POST", &format!("{}/_rollover", self.target), None);
-        assert_eq!(answer["rolled_over"], true, "{answer}");
-    }
-
-    fn ends(&self, daemon: Daemon, lines: u64) {
-        counted(self.node, &self.target, lines, &daemon);
-        let log = daemon.log();
-        assert_eq!(daemon.stop(), Some(0), "{log}");
-        assert_each_is_there_once(self.node, &self.target, 0..lines);
-        self.workspace.assert_proven(lines);
-        let letters = self.workspace.run(&["dead-letters", "list", "--output", "json"]).ok();
-        assert_eq!(letters.stdout, "", "nothing is wrong with the lines");
-    }
+fn way(name: &str, sections: &str) -> Way {
+    Way::new(&format!("wrong.{name}"), "request_timeout: 20s, retry: {max_delay: 300ms}", sections)
 }
 
 /// Changes what the cluster said.
@@ -89,10 +45,8 @@ fn one_item_short() -> Fault {
 
 #[test]
 fn a_wrong_reply_to_documents_is_no_answer_whether_they_were_applied_or_not() {
-    let way = Way::new("bulk", "");
-    way.append(0..10);
-    let daemon = way.workspace.start(&[]);
-    counted(way.node, &way.target, 10, &daemon);
+    let way = way("bulk", "");
+    let daemon = way.started(10);
     let mut lines = 10;
     // Applied, then another answer; each before a rollover, so that only a look-up can know.
     let applied = [
@@ -119,9 +73,8 @@ fn a_wrong_reply_to_documents_is_no_answer_whether_they_were_applied_or_not() {
         way.roll_over();
         way.proxy.lift(kept);
         counted(way.node, &way.target, lines, &daemon);
-        until(&format!("a look-up after {what}"), PATIENCE, || {
-            (daemon.counter("logweir_documents_total", "duplicate") >= lines - 10).then_some(())
-        });
+        println!("{what}");
+        way.looked_up(&daemon, lines - 10);
     }
     // Not passed on at all.
     for status in [200, 204, 302, 400, 403, 404, 405, 429, 500, 502, 503] {
@@ -137,10 +90,8 @@ fn a_wrong_reply_to_documents_is_no_answer_whether_they_were_applied_or_not() {
 
 #[test]
 fn a_look_up_that_is_answered_wrongly_or_in_part_never_means_not_there() {
-    let way = Way::new("lookup", "");
-    way.append(0..10);
-    let daemon = way.workspace.start(&[]);
-    counted(way.node, &way.target, 10, &daemon);
+    let way = way("lookup", "");
+    let daemon = way.started(10);
     let mut lines = 10;
     let in_part = r#"{"timed_out":false,"_shards":{"total":2,"successful":1,"failed":1},"hits":{"hits":[]}}"#;
     let json = |status, body| Response::new(status, "application/json", body);
@@ -175,16 +126,15 @@ fn a_look_up_that_is_answered_wrongly_or_in_part_never_means_not_there() {
         way.done("say", said + 3);
         assert_eq!(way.proxy.count("bulk"), bulk, "sent again after {what}\n{}", daemon.log());
         way.proxy.lift(wrong);
-        until(&format!("a look-up after {what}"), PATIENCE, || {
-            (daemon.counter("logweir_documents_total", "duplicate") >= lines - 10).then_some(())
-        });
+        println!("{what}");
+        way.looked_up(&daemon, lines - 10);
     }
     way.ends(daemon, lines);
 }
 
 #[test]
 fn templates_are_in_place_only_when_the_cluster_itself_has_said_so() {
-    let way = Way::new("setup", "");
+    let way = way("setup", "");
     way.append(0..10);
     let page = way.proxy.inject(Which::Any, Fault::Say(html(200)), Times::Always);
     let daemon = way.workspace.start(&[]);
@@ -204,7 +154,7 @@ fn templates_are_in_place_only_when_the_cluster_itself_has_said_so() {
 
 #[test]
 fn a_target_that_another_server_calls_empty_is_not_trusted_by_a_new_store() {
-    let way = Way::new("origin", "");
+    let way = way("origin", "");
     way.append(0..100);
     let _ = way.workspace.run(&["run", "--once"]).ok();
     way.roll_over();
@@ -217,23 +167,14 @@ fn a_target_that_another_server_calls_empty_is_not_trusted_by_a_new_store() {
     way.proxy.inject(Which::Line("/_search"), Fault::Say(html(404)), Times::Next(1));
     let daemon = way.workspace.start(&[]);
     way.done("say", 3);
-    until("all of it to be found", PATIENCE, || {
-        (daemon.counter("logweir_documents_total", "duplicate") >= 100).then_some(())
-    });
+    way.looked_up(&daemon, 100);
     way.ends(daemon, 100);
 }
 
 #[test]
 fn check_tells_elasticsearch_and_kibana_from_other_servers() {
-    let way = Way::new("check", "kibana: {url: '{url}'}");
-    let way = {
-        // Kibana is scripted: the same proxy answers for it at its own path.
-        let url = way.proxy.url();
-        let file = way.workspace.path("logweir.yaml");
-        let text = std::fs::read_to_string(&file).expect("the configuration").replace("{url}", &url);
-        std::fs::write(file, text).expect("room");
-        way
-    };
+    let way = way("check", "kibana: {url: '{url}'}");
+    // Kibana is scripted: the same proxy answers for it at its own path.
     let kibana = json!({
         "name": "kibana", "version": {"number": "9.2.0", "build_number": 1},
         "status": {"overall": {"level": "available", "summary": "All services are available"}},

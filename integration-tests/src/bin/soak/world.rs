@@ -158,7 +158,7 @@ impl World {
     }
 
     pub(crate) fn metric(&self, start: &str) -> Option<f64> {
-        integration_tests::place::metric(self.daemon.as_ref()?, start)
+        self.daemon.as_ref()?.metric(start)
     }
 }
 
