@@ -294,8 +294,9 @@ const SMALL: &str =
 
 #[test]
 fn a_gz_made_of_a_half_read_file_goes_on_where_that_was_let_go_of() {
-    for (name, most) in [("held", "1GiB"), ("given.up", "1KiB")] {
-        let more = format!(", max_line_bytes: 4KiB, max_deleted_bytes: {most}{SMALL}");
+    let limits = [("held", ""), ("large", ", max_deleted_bytes: 1KiB"), ("old", ", max_deleted_age: 2s")];
+    for (name, limit) in limits {
+        let more = format!(", max_line_bytes: 4KiB{limit}{SMALL}");
         let mut place = Place::with(&format!("gz.{name}"), "access.log*", "", &more);
         let daemon = place.begin(LOG);
         place.append(LOG, 5000);

@@ -197,7 +197,13 @@ fn check_tells_elasticsearch_and_kibana_from_other_servers() {
         assert!(run.stderr.contains(words), "{words}: {}", run.stderr);
         way.proxy.lift(rule);
     }
+    let asked = way.proxy.count("request");
+    let _ = way.workspace.run(&["check", "--offline"]).ok();
+    assert_eq!(way.proxy.count("request"), asked, "asked nobody");
+    // One of them is not there.
+    let run = way.workspace.run(&["check", "--set", "kibana.url=http://127.0.0.1:9"]);
+    assert!(run.status == Some(69) && run.stderr.contains("kibana: "), "{}\n{}", run.stdout, run.stderr);
     way.proxy.refuse(true);
     let run = way.workspace.run(&["check"]);
-    assert_eq!(run.status, Some(69), "{}\n{}", run.stdout, run.stderr);
+    assert!(run.status == Some(69) && run.stderr.contains("elasticsearch: "), "{}\n{}", run.stdout, run.stderr);
 }
