@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use integration_tests::node::{PATIENCE, until};
-use integration_tests::numbered::append;
+use integration_tests::numbered::{append, counted};
 use integration_tests::place::{LOG, Place, QUICK};
 use integration_tests::proxy::{Fault, Proxy, Times, Which};
 use integration_tests::{Daemon, Node, Workspace};
@@ -106,15 +106,15 @@ fn files_with_an_equal_first_kilobyte_are_two_files_when_they_differ_later() {
     append(&workspace.logs().join("a.log"), &(long.clone() + &rows("a")));
     append(&workspace.logs().join("b.log"), &(long.clone() + &rows("b")));
     let daemon = workspace.start(&[]);
-    until("documents", PATIENCE, || (node.count(target) == 202).then_some(()));
+    counted(node, target, 202, &daemon);
     for name in ["c.log", "d.log", "e.log"] {
         append(&workspace.logs().join(name), &(long.clone() + &rows("all")));
     }
-    until("documents", PATIENCE, || (node.count(target) == 303).then_some(()));
+    counted(node, target, 303, &daemon);
     append(&workspace.logs().join("d.log"), &rows("d"));
-    until("documents", PATIENCE, || (node.count(target) >= 403).then_some(()));
+    counted(node, target, 403, &daemon);
     append(&workspace.logs().join("c.log"), &rows("c"));
-    until("documents", PATIENCE, || (node.count(target) >= 604).then_some(()));
+    counted(node, target, 604, &daemon);
     assert_eq!(daemon.stop(), Some(0));
     append(&workspace.logs().join("e.log"), &rows("e"));
     let _ = workspace.run(&["run", "--once"]).ok();
@@ -124,6 +124,39 @@ fn files_with_an_equal_first_kilobyte_are_two_files_when_they_differ_later() {
     workspace.assert_proven(805);
 }
 
+/// What every such file begins with.
+const HEADER: &str = "time;amount;currency\n";
+
+fn rows(of: &str) -> String {
+    (0..50).map(|n| format!("{n};{of};EUR\n")).collect()
+}
+
+#[test]
+fn files_with_an_equal_first_line_are_two_as_soon_as_they_differ() {
+    let node = Node::shared();
+    let workspace = Workspace::new(node);
+    let source = "  - {name: csv, paths: ['{logs}/*.csv'], format: text, dataset: files.csv}";
+    workspace.configure(source, &format!("{QUICK}}}"));
+    let target = "logs-files.csv-default";
+    let path = |name: &str| workspace.logs().join(name);
+    append(&path("a.csv"), HEADER);
+    append(&path("b.csv"), HEADER);
+    let daemon = workspace.start(&[]);
+    counted(node, target, 1, &daemon);
+    append(&path("a.csv"), &rows("a"));
+    append(&path("b.csv"), &rows("b"));
+    counted(node, target, 102, &daemon);
+    // A third one when the first two have moved on.
+    append(&path("c.csv"), &(HEADER.to_owned() + &rows("c")));
+    counted(node, target, 153, &daemon);
+    assert_eq!(daemon.stop(), Some(0));
+    assert_eq!(
+        messages(node, target),
+        sorted_lines(&[&HEADER.repeat(3), &rows("a")[..], &rows("b"), &rows("c")].concat())
+    );
+    workspace.assert_proven(153);
+}
+
 #[test]
 fn what_one_of_two_equal_files_has_more_than_the_other_is_read() {
     let node = Node::shared();
@@ -131,24 +164,22 @@ fn what_one_of_two_equal_files_has_more_than_the_other_is_read() {
     let source = "  - {name: csv, paths: ['{logs}/*.csv'], format: text, dataset: files.header}";
     workspace.configure(source, &format!("{QUICK}}}"));
     let target = "logs-files.header-default";
-    let header = "time;amount;currency\n";
-    let rows = |of: &str| (0..50).map(|n| format!("{n};{of};EUR\n")).collect::<String>();
     let path = |name: &str| workspace.logs().join(name);
-    append(&path("a.csv"), header);
+    append(&path("a.csv"), HEADER);
     let daemon = workspace.start(&[]);
-    until("the header", PATIENCE, || (node.count(target) == 1).then_some(()));
+    counted(node, target, 1, &daemon);
     // The first has no rows, and never gets any.
-    append(&path("b.csv"), &(header.to_owned() + &rows("b")));
-    append(&path("c.csv"), header);
-    until("the rows", PATIENCE, || (node.count(target) == 52).then_some(()));
+    append(&path("b.csv"), &(HEADER.to_owned() + &rows("b")));
+    append(&path("c.csv"), HEADER);
+    counted(node, target, 52, &daemon);
     append(&path("c.csv"), &rows("c"));
-    until("the rows", PATIENCE, || (node.count(target) == 103).then_some(()));
+    counted(node, target, 103, &daemon);
     assert_eq!(daemon.stop(), Some(0));
-    append(&path("d.csv"), &(header.to_owned() + &rows("d")));
+    append(&path("d.csv"), &(HEADER.to_owned() + &rows("d")));
     let _ = workspace.run(&["run", "--once"]).ok();
     assert_eq!(
         messages(node, target),
-        sorted_lines(&[&header.repeat(4), &rows("b")[..], &rows("c"), &rows("d")].concat())
+        sorted_lines(&[&HEADER.repeat(4), &rows("b")[..], &rows("c"), &rows("d")].concat())
     );
     workspace.assert_proven(154);
 }
@@ -161,13 +192,11 @@ fn twins_that_differ_only_since_a_crash_are_told_apart_by_which_of_them_was_read
     let source = "  - {name: csv, paths: ['{logs}/*.csv'], format: text, dataset: files.twins}";
     workspace.configure(source, &format!("{QUICK}}}"));
     let target = "logs-files.twins-default";
-    let header = "time;amount;currency\n";
-    let rows = |of: &str| (0..50).map(|n| format!("{n};{of};EUR\n")).collect::<String>();
     let (a, b) = (workspace.logs().join("a.csv"), workspace.logs().join("b.csv"));
-    append(&a, header);
+    append(&a, HEADER);
     let daemon = workspace.start(&[]);
-    until("the header", PATIENCE, || (node.count(target) == 1).then_some(()));
-    append(&b, header);
+    counted(node, target, 1, &daemon);
+    append(&b, HEADER);
     // Its rows arrive, but the daemon never hears of it, and dies.
     proxy.inject(Which::Bulk, Fault::LoseReply, Times::Always);
     proxy.inject(Which::Line("_search"), Fault::BlackHole, Times::Always);
@@ -180,7 +209,7 @@ fn twins_that_differ_only_since_a_crash_are_told_apart_by_which_of_them_was_read
     let long_ago = SystemTime::now() - Duration::from_secs(86_400);
     OpenOptions::new().append(true).open(&b).and_then(|file| file.set_modified(long_ago)).expect("its time");
     let _ = workspace.run(&["run", "--once"]).ok();
-    assert_eq!(messages(node, target), sorted_lines(&[header, &rows("a"), header, &rows("b")].concat()));
+    assert_eq!(messages(node, target), sorted_lines(&[HEADER, &rows("a"), HEADER, &rows("b")].concat()));
     workspace.assert_proven(102);
 }
 

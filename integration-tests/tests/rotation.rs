@@ -6,9 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use integration_tests::node::{PATIENCE, until};
 use integration_tests::numbered::append;
-use integration_tests::place::{LOG, Place, QUICK};
-use integration_tests::{Daemon, Node, Proxy, Workspace};
-use serde_json::{Value, json};
+use integration_tests::place::{LOG, Place};
+use integration_tests::{Daemon, Node, Proxy};
 
 #[test]
 fn rotation_by_rename_while_the_daemon_runs_loses_nothing() {
@@ -313,44 +312,6 @@ fn a_truncated_file_is_read_from_its_new_start() {
     place.once();
     place.assert_each_is_there_once();
     place.workspace.assert_proven_with(place.lines - gone, place.lines);
-}
-
-#[test]
-fn files_with_an_equal_first_line_are_two_as_soon_as_they_differ() {
-    let node = Node::shared();
-    let workspace = Workspace::new(node);
-    let source = "  - {name: csv, paths: ['{logs}/*.csv'], format: text, dataset: rotation.csv}";
-    workspace.configure(source, &format!("{QUICK}}}"));
-    let target = "logs-rotation.csv-default";
-    let append = |name: &str, text: &str| append(&workspace.logs().join(name), text);
-    let (header, rows) = ("time;amount;currency\n", |of: &str| (0..50).map(|n| format!("{n};{of};EUR\n")).collect());
-    append("a.csv", header);
-    append("b.csv", header);
-    let daemon = workspace.start(&[]);
-    let counted = |n: u64| until("documents", PATIENCE, || (node.count(target) >= n).then_some(()));
-    counted(1);
-    let (of_a, of_b): (String, String) = (rows("a"), rows("b"));
-    append("a.csv", &of_a);
-    append("b.csv", &of_b);
-    counted(102);
-    // A third one when the first two have moved on.
-    append("c.csv", &format!("{header}{}", of_a.replace(";a;", ";c;")));
-    counted(153);
-    assert_eq!(daemon.stop(), Some(0));
-
-    let answer = node.search(target, &json!({"size": 10_000, "_source": ["message"]}));
-    let mut found: Vec<&str> = answer["hits"]["hits"].as_array().expect("hits").iter().filter_map(message_of).collect();
-    found.sort_unstable();
-    let of_c = of_a.replace(";a;", ";c;");
-    let all = [header.repeat(3), of_a, of_b, of_c].concat();
-    let mut expected: Vec<&str> = all.lines().collect();
-    expected.sort_unstable();
-    assert_eq!(found, expected);
-    workspace.assert_proven(153);
-}
-
-fn message_of(hit: &Value) -> Option<&str> {
-    hit["_source"]["message"].as_str()
 }
 
 #[test]

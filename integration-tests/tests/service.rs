@@ -142,6 +142,13 @@ fn source(dataset: &str) -> String {
     format!("  - {{name: web, paths: ['{{logs}}/*.log'], format: combined, dataset: service.{dataset}}}")
 }
 
+/// The shared node, and a directory that is indexed into a data set of its own.
+fn place(dataset: &str, sections: &str) -> (&'static Node, Workspace) {
+    let workspace = Workspace::new(Node::shared());
+    workspace.configure(&source(dataset), sections);
+    (Node::shared(), workspace)
+}
+
 fn target(dataset: &str) -> String {
     format!("logs-service.{dataset}-default")
 }
@@ -161,9 +168,7 @@ fn block(node: &Node, dataset: &str, blocked: bool) {
 
 #[test]
 fn ready_is_told_when_the_sources_are_watched() {
-    let node = Node::shared();
-    let workspace = Workspace::new(node);
-    workspace.configure(&source("ready"), "");
+    let (node, workspace) = place("ready", "");
     append(&workspace, 0..10);
     let mut service = Service::start(&workspace);
     service.hear_ready();
@@ -199,9 +204,7 @@ fn ready_is_told_while_elasticsearch_is_down_and_the_status_says_what_is_waited_
 
 #[test]
 fn the_watchdog_is_fed_if_it_watches_this_process() {
-    let node = Node::shared();
-    let workspace = Workspace::new(node);
-    workspace.configure(&source("watchdog"), "");
+    let (_, workspace) = place("watchdog", "");
     append(&workspace, 0..10);
     let limit = Duration::from_secs(1);
     let mut service = Service::start_watched(&workspace, limit);
@@ -242,9 +245,7 @@ const STUCK_SOON: &str = "elasticsearch: {urls: ['{url}'], request_timeout: 1s}"
 
 #[test]
 fn a_daemon_that_has_nothing_to_do_is_alive() {
-    let node = Node::shared();
-    let workspace = Workspace::new(node);
-    workspace.configure(&source("idle"), STUCK_SOON);
+    let (node, workspace) = place("idle", STUCK_SOON);
     append(&workspace, 0..10);
     let mut service = Service::start_watched(&workspace, WATCHED);
     service.hear_ready();
@@ -265,9 +266,7 @@ fn a_daemon_that_waits_for_elasticsearch_is_alive() {
 
 #[test]
 fn sigterm_says_so_finishes_what_is_on_its_way_and_ends_with_0() {
-    let node = Node::shared();
-    let workspace = Workspace::new(node);
-    workspace.configure(&source("term"), "batch: {max_docs: 100}");
+    let (node, workspace) = place("term", "batch: {max_docs: 100}");
     append(&workspace, 0..20_000);
     let mut service = Service::start(&workspace);
     counted(node, "term", 500);
@@ -296,9 +295,7 @@ fn sigint_ends_it_the_same_way() {
 
 #[test]
 fn a_second_sigterm_leaves_at_once_and_loses_nothing() {
-    let node = Node::shared();
-    let workspace = Workspace::new(node);
-    workspace.configure(&source("second"), "shutdown: {grace_period: 50s}");
+    let (node, workspace) = place("second", "shutdown: {grace_period: 50s}");
     append(&workspace, 0..10);
     let mut service = Service::start(&workspace);
     counted(node, "second", 10);
