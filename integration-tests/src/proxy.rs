@@ -555,6 +555,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::node::{PATIENCE, until};
 
     /// Answers each request with its request line and body, in two chunks.
     fn echo() -> String {
@@ -654,16 +655,12 @@ mod tests {
         let kept = proxy.inject(Which::Any, Fault::Keep, Times::Next(1));
         let mut stream = connect(&proxy);
         send(&mut stream, "/kept");
-        while proxy.count("keep") == 0 {
-            std::thread::yield_now();
-        }
+        until("the request", PATIENCE, || (proxy.count("keep") > 0).then_some(()));
         drop(stream);
         assert!(ask(&mut connect(&proxy), "/other").contains("/other"), "a rule for one request is for one");
         assert_eq!(proxy.count("passed"), 1);
         proxy.lift(kept);
-        while proxy.count("passed") < 2 {
-            std::thread::yield_now();
-        }
+        until("it to be passed on", PATIENCE, || (proxy.count("passed") == 2).then_some(()));
 
         let hole = proxy.inject(Which::Line("/hole"), Fault::BlackHole, Times::Always);
         let mut stream = connect(&proxy);
@@ -688,12 +685,12 @@ mod tests {
             let mut open = connect(&proxy);
             assert!(ask(&mut open, "/open").contains("/open"));
             proxy.refuse(true);
-            while TcpStream::connect(proxy.address).is_ok() {}
+            until("it to refuse", PATIENCE, || TcpStream::connect(proxy.address).is_err().then_some(()));
             let error = TcpStream::connect(proxy.address).expect_err("refused");
             assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
             assert!(ask(&mut open, "/open").contains("/open"), "what is open stays");
             proxy.refuse(false);
-            while TcpStream::connect(proxy.address).is_err() {}
+            until("it to accept", PATIENCE, || TcpStream::connect(proxy.address).ok());
             assert!(ask(&mut connect(&proxy), "/b").contains("/b"));
         }
         assert_eq!((proxy.count("cut"), proxy.count("refuse")), (1, 3));
