@@ -3,13 +3,11 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
-use integration_tests::node::until;
+use integration_tests::node::{PATIENCE, until};
 use integration_tests::numbered::{Load, append, assert_each_is_there_once, counted, lines};
 use integration_tests::{Daemon, Node, Workspace};
 
-const PATIENCE: Duration = Duration::from_secs(60);
 const VERSION: &str = "9.2.0";
 /// Lines a second.
 const RATE: u64 = 100;
@@ -26,6 +24,8 @@ fn three_nodes() -> MutexGuard<'static, Node> {
             "cluster.fault_detection.leader_check.interval=500ms",
             "cluster.fault_detection.leader_check.timeout=3s",
             "cluster.fault_detection.leader_check.retry_count=2",
+            // What a new master publishes first goes to the old one too.
+            "cluster.publish.timeout=3s",
         ] {
             options.extend(["--set", setting]);
         }
