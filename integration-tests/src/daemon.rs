@@ -169,7 +169,7 @@ impl Workspace {
         command
     }
 
-    /// Runs the binary to its end. What `run` says at its end must add up.
+    /// Runs the binary to its end. What `run` says at its end must add up; where it succeeds, it has seen no error.
     ///
     /// # Panics
     /// If it cannot be started or does not end within two minutes.
@@ -269,8 +269,7 @@ impl Workspace {
     /// If it does not.
     pub fn assert_proven_with(&self, lines: u64, documents: u64) {
         let log = std::fs::read_to_string(self.path("daemon.log")).unwrap_or_default();
-        let errors: Vec<&str> = log.lines().filter(|line| line.contains(" ERROR ")).take(5).collect();
-        assert!(errors.is_empty(), "the daemon saw what must not be: {errors:#?}");
+        assert_no_errors(&log);
         conserved(&log);
         let (report, satisfied) = self.verify();
         let total = &report["total"];
@@ -477,6 +476,11 @@ pub fn conserved(log: &str) -> usize {
     count
 }
 
+fn assert_no_errors(log: &str) {
+    let errors: Vec<&str> = log.lines().filter(|line| line.contains(" ERROR ")).take(5).collect();
+    assert!(errors.is_empty(), "the daemon saw what must not be: {errors:#?}");
+}
+
 fn run_to_its_end(mut command: Command, arguments: &[&str], limit: Duration) -> Run {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
     let mut stdout = child.stdout.take().expect("piped");
@@ -490,6 +494,7 @@ fn run_to_its_end(mut command: Command, arguments: &[&str], limit: Duration) -> 
     let ends = conserved(&run.stderr);
     if arguments[0] == "run" && run.status == Some(0) {
         assert_eq!(ends, 1, "how it ended is not said:\n{}", run.stderr);
+        assert_no_errors(&run.stderr);
     }
     run
 }
