@@ -240,28 +240,23 @@ fn is_alive(mut service: Service<'_>, limit: Duration) {
     assert_eq!(status, 200, "{body}");
 }
 
-const WATCHED: Duration = Duration::from_secs(2);
-const STUCK_SOON: &str = "elasticsearch: {urls: ['{url}'], request_timeout: 1s}";
-
 #[test]
-fn a_daemon_that_has_nothing_to_do_is_alive() {
-    let (node, workspace) = place("idle", STUCK_SOON);
-    append(&workspace, 0..10);
-    let mut service = Service::start_watched(&workspace, WATCHED);
-    service.hear_ready();
+fn a_daemon_that_has_nothing_to_do_and_one_that_waits_for_elasticsearch_are_alive() {
+    let limit = Duration::from_secs(2);
+    let soon = "elasticsearch: {urls: ['{url}'], request_timeout: 1s}";
+    let (node, idle) = place("idle", soon);
+    append(&idle, 0..10);
+    let waits = Workspace::for_url(NOBODY);
+    waits.configure(&source("waits"), soon);
+    append(&waits, 0..1000);
+    let [mut has_nothing, mut has_no_node] = [&idle, &waits].map(|workspace| Service::start_watched(workspace, limit));
+    has_nothing.hear_ready();
+    has_no_node.hear_ready();
     counted(node, "idle", 10);
-    is_alive(service, WATCHED);
-}
-
-/// As above, with something known that is waited for.
-#[test]
-fn a_daemon_that_waits_for_elasticsearch_is_alive() {
-    let workspace = Workspace::for_url(NOBODY);
-    workspace.configure(&source("waits"), STUCK_SOON);
-    append(&workspace, 0..1000);
-    let mut service = Service::start_watched(&workspace, WATCHED);
-    service.hear_ready();
-    is_alive(service, WATCHED);
+    std::thread::scope(|scope| {
+        scope.spawn(|| is_alive(has_nothing, limit));
+        is_alive(has_no_node, limit);
+    });
 }
 
 #[test]
