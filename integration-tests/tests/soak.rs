@@ -17,7 +17,7 @@ fn report(arguments: &[&str]) -> Value {
 }
 
 #[test]
-fn a_minute_of_random_faults_of_every_kind_loses_nothing_and_repeats_nothing() {
+fn half_a_minute_of_random_faults_of_every_kind_loses_nothing_and_repeats_nothing() {
     let report = report(&["--seconds", "30", "--rate", "300"]);
     let kinds = report["faults_by_kind"].as_object().expect("kinds");
     let expected = [
