@@ -7,7 +7,7 @@ mod finished;
 mod missing;
 mod telling;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +44,9 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// For so long, what is said of a name may be about the file that had it before.
 const FREED: Duration = Duration::from_secs(10);
+
+/// Why a file is another one now.
+const REWRITTEN: &str = "the bytes that were read are not there any more";
 
 /// What the pump has to say of a file.
 #[derive(Debug)]
@@ -165,8 +168,10 @@ pub struct Follower {
     rested: Instant,
     /// Names that files lost lately.
     freed: HashMap<PathBuf, Instant>,
-    /// Names of files that a writer closed before they were seen.
-    closed_unseen: HashSet<PathBuf>,
+    /// During a scan: of which source the files that are to be read on were looked at before new ones are taken in.
+    looked_at: Option<usize>,
+    /// A scan is going on.
+    scanning: bool,
 }
 
 impl Follower {
@@ -206,7 +211,8 @@ impl Follower {
             next_done: now,
             rested: now,
             freed: HashMap::new(),
-            closed_unseen: HashSet::new(),
+            looked_at: None,
+            scanning: false,
         };
         for row in rows {
             follower.remember(&row);
@@ -322,21 +328,10 @@ impl Follower {
         // That a writer closed it may have been said late, of the file that had this name before.
         let closed = closed && self.freed.get(path).is_none_or(|at| at.elapsed() >= FREED);
         match self.shared.files.stat(path) {
-            // It may be a copy in the making of a file that no hint told of: a scan meets the older one first.
-            Ok(stat) if stat.is_file() && self.is_new_tail(&stat, source) => {
-                self.next_scan = Instant::now();
-                if closed {
-                    self.closed_unseen.insert(path.to_owned());
-                }
-            }
             Ok(stat) if stat.is_file() => self.observe(path, stat, source, closed),
             // Gone again: the scan that the same change asks for tells what became of it.
             _ => self.next_scan = Instant::now(),
         }
-    }
-
-    fn is_new_tail(&self, stat: &Stat, source: usize) -> bool {
-        self.shared.plans[source].source.mode == Mode::Tail && !self.physical.contains_key(&stat.key())
     }
 
     /// Lists all globs: the truth.
@@ -346,6 +341,7 @@ impl Follower {
         let mut directories = BTreeSet::new();
         let mut claimed_twice = None;
         let mut newest_ns = 0;
+        (self.scanning, self.looked_at) = (true, None);
         let known: BTreeSet<(u64, i64)> =
             self.identities.values().map(|identity| (identity.inode, identity.birth_ns)).collect();
         for source in 0..self.shared.plans.len() {
@@ -363,8 +359,7 @@ impl Follower {
                     continue;
                 }
                 newest_ns = newest_ns.max(checkpoint::age(stat.birth_ns, stat.mtime_ns));
-                let closed = self.closed_unseen.remove(&path);
-                self.observe(&path, stat, source, closed);
+                self.observe(&path, stat, source, false);
                 claims.insert(path, source);
             }
             for (path, error) in listing.faults {
@@ -372,10 +367,10 @@ impl Follower {
             }
             directories.extend(listing.directories);
         }
+        self.scanning = false;
         self.look_for_missing(&claims, &directories);
         self.watch(&directories);
         self.freed.retain(|_, at| at.elapsed() < FREED);
-        self.closed_unseen.clear();
         self.expire();
         if self.scans == 0 {
             self.shared.checkpoints.bound_origin(newest_ns, self.shared.wall_clock_ns());
@@ -477,6 +472,7 @@ impl Follower {
                 }
             }
             What::Unreadable => self.look_at(key),
+            What::Nameless if self.scanning => self.look_at(key),
             _ if changed || closed => self.look_at(key),
             _ => {}
         }
@@ -544,7 +540,7 @@ impl Follower {
                 }
                 Report::Replaced(id) => {
                     if let Some(file) = self.identities.get(&id).and_then(|identity| identity.file.clone()) {
-                        self.replaced(&file, "the bytes that were read are not there any more");
+                        self.replaced(&file, REWRITTEN);
                     }
                 }
                 Report::Moved(id) => {

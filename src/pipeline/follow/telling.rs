@@ -4,17 +4,18 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
 use super::super::files::{File, State};
-use super::{BACKLOG_AGE_NS, Follower, Report, What};
+use super::{BACKLOG_AGE_NS, Follower, REWRITTEN, Report, What};
 use crate::checkpoint::FileRow;
 use crate::config::{Mode, StartAt};
 use crate::discover::identity::{self, Answer, Evidence, Found, Known};
 use crate::encode::FileFields;
 use crate::filesystem::{FileSystem, Stat};
-use crate::read::{Content, Cursor, Head};
+use crate::read::{Compression, Content, Cursor, Head};
 use crate::record::{FileId, Outcomes, Position, tail_hash};
 use crate::telemetry::FaultCause;
 use crate::telemetry::events::{FileDiscovered, FileReplaced};
@@ -80,6 +81,7 @@ impl Follower {
             return Ok(());
         }
         let Some(head) = content.head(complete)? else { return Ok(()) };
+        let is_tail = self.shared.plans[source].source.mode == Mode::Tail;
         let head_key = head.key();
         let waited = first_seen.elapsed() >= self.shared.config.read.settle_time.0;
         let found = Found { inode: stat.inode, birth_ns: stat.birth_ns, waited };
@@ -137,6 +139,16 @@ impl Follower {
             Some((_, Answer::Wait | Answer::Other)) => {
                 self.set(key, What::Nameless);
                 self.waiting.insert(key);
+            }
+            // It may be a copy in the making: of a file that nothing told of yet, or of what one was cut and filled with
+            // since it was read. Both are met first by a scan.
+            None if is_tail && !self.scanning => {
+                self.set(key, What::Nameless);
+                self.waiting.insert(key);
+                self.next_scan = Instant::now();
+            }
+            None if is_tail && self.looked_at.replace(source) != Some(source) && self.look_at_unread(source) => {
+                return self.tell(key, complete);
             }
             None => {
                 let id = self.admit(&head, head_key, &path, source, &stat, &mut content, copied)?;
@@ -285,6 +297,29 @@ impl Follower {
         key
     }
 
+    /// Looks whether the files of `source` that are to be read on are still what was read; returns whether one is not.
+    fn look_at_unread(&mut self, source: usize) -> bool {
+        let of_source = self.physical.values().filter(|physical| physical.source == source);
+        let unread: Vec<Arc<File>> = of_source
+            // Of what is packed, nothing is cut and filled again; and to look would be to unpack it.
+            .filter(|physical| Compression::of(&physical.path) == Compression::None)
+            .filter_map(|physical| match &physical.what {
+                // What nobody waits to read was looked at when it was read last.
+                What::File(file) if file.queued.load(Ordering::Acquire) => Some(Arc::clone(file)),
+                _ => None,
+            })
+            .collect();
+        let mut any = false;
+        for file in unread {
+            // What cannot be read now is met again by whoever reads it.
+            if matches!(Carrier::open(&*self.shared.files, &file), Ok(Carrier::Replaced)) {
+                self.replaced(&file, REWRITTEN);
+                any = true;
+            }
+        }
+        any
+    }
+
     /// What is at the path of `file` is another file now; it is told anew.
     pub(super) fn replaced(&mut self, file: &Arc<File>, why: &'static str) {
         let (path, offset) = {
@@ -308,29 +343,47 @@ enum Compared {
 }
 
 fn compare_with_attached(files: &dyn FileSystem, file: &File, content: &mut Content) -> io::Result<Compared> {
-    let (path, key, head, position, complete) = {
-        let state = file.lock();
-        (Arc::clone(&state.path), state.key, state.head, state.cursor.position, state.complete)
-    };
     // Before the carrier's, so that a copy in the making is never longer.
     let (size, length) = (content.stat()?.size, content.length()?);
-    let (mut original, original_stat) = match Content::open_in(files, &path) {
-        Ok(opened) => opened,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Compared::Moved),
-        Err(error) => return Err(error),
+    let (mut original, original_stat) = match Carrier::open(files, file)? {
+        Carrier::Itself(content, stat) => (content, stat),
+        Carrier::Moved => return Ok(Compared::Moved),
+        Carrier::Replaced => return Ok(Compared::Replaced),
     };
-    if original_stat.key() != key {
-        return Ok(Compared::Moved);
-    }
-    let is_what_was_read = original.head(complete)?.is_some_and(|found| found.key() == head)
-        && original.hash_at(position.offset)? == Some(position.tail_hash);
-    if !is_what_was_read {
-        return Ok(Compared::Replaced);
-    }
     let sizes = (original_stat.size, size);
     // What has more than the carrier is no copy of it: nobody else would read the rest.
     let equal = length <= original.length()? && original.hash_at(length)? == content.hash_at(length)?;
     Ok(Compared::As(if equal { Evidence::Equal } else { Evidence::Different }, sizes))
+}
+
+/// What is at the path of a file that is followed.
+pub(super) enum Carrier {
+    /// The physical file, with what was read from it.
+    Itself(Content, Stat),
+    /// Another physical file, or none.
+    Moved,
+    /// The physical file, with something else in it.
+    Replaced,
+}
+
+impl Carrier {
+    pub(super) fn open(files: &dyn FileSystem, file: &File) -> io::Result<Self> {
+        let (path, key, head, position, complete) = {
+            let state = file.lock();
+            (Arc::clone(&state.path), state.key, state.head, state.cursor.position, state.complete)
+        };
+        let (mut content, stat) = match Content::open_in(files, &path) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Moved),
+            Err(error) => return Err(error),
+        };
+        if stat.key() != key {
+            return Ok(Self::Moved);
+        }
+        let is_what_was_read = content.head(complete)?.is_some_and(|found| found.key() == head)
+            && content.hash_at(position.offset)? == Some(position.tail_hash);
+        Ok(if is_what_was_read { Self::Itself(content, stat) } else { Self::Replaced })
+    }
 }
 
 fn last_line_end(content: &mut Content) -> io::Result<Position> {
