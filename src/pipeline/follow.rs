@@ -33,7 +33,8 @@ use crate::telemetry::{FaultCause, Gauge};
 /// How often small things are looked at: reports of the pump, files that stand still, files that are done.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A scan may take no more than this part of the time, however many hints ask for one.
+/// Listing may take no more than this part of the time, however many hints ask for a scan. What a scan finds is work that
+/// is to be done.
 const SCAN_SHARE: u32 = 20;
 
 /// A file whose last change is longer ago than this when it is first seen is part of the backlog.
@@ -341,11 +342,14 @@ impl Follower {
         let mut directories = BTreeSet::new();
         let mut claimed_twice = None;
         let mut newest_ns = 0;
+        let mut listed = Duration::ZERO;
         (self.scanning, self.looked_at) = (true, None);
         let known: BTreeSet<(u64, i64)> =
             self.identities.values().map(|identity| (identity.inode, identity.birth_ns)).collect();
         for source in 0..self.shared.plans.len() {
+            let lists = Instant::now();
             let listing = self.shared.plans[source].globs.list_in(&*self.shared.files);
+            listed += lists.elapsed();
             let mut found: Vec<(PathBuf, Stat)> = listing.files.into_iter().collect();
             // Oldest first, so that a backlog is met in the order it was written; but before all, physical files that are
             // known: of twins that were equal so far, the one that was read goes on, and the other is compared with it.
@@ -376,10 +380,9 @@ impl Follower {
             self.shared.checkpoints.bound_origin(newest_ns, self.shared.wall_clock_ns());
         }
         let now = Instant::now();
-        let took = now - began;
         self.scans += 1;
-        self.shared.metrics.scanned(took);
-        self.rested = now + took * SCAN_SHARE;
+        self.shared.metrics.scanned(now - began);
+        self.rested = now + listed * SCAN_SHARE;
         self.next_scan = now + self.shared.config.read.scan_interval.0;
         claimed_twice.map_or(Ok(()), Err)
     }
