@@ -62,6 +62,12 @@ pub enum Report {
     Finished(FileId),
 }
 
+/// A file that a scan found.
+struct Claim {
+    source: usize,
+    key: (u64, u64),
+}
+
 /// A file that two sources claim.
 #[derive(Debug, thiserror::Error)]
 #[error("two sources claim {path}: {first} and {second}; exclude it from one of them, or narrow its paths")]
@@ -338,7 +344,7 @@ impl Follower {
     /// Lists all globs: the truth.
     fn scan(&mut self) -> Result<(), Claimed> {
         let began = Instant::now();
-        let mut claims: HashMap<PathBuf, usize> = HashMap::new();
+        let mut claims: HashMap<PathBuf, Claim> = HashMap::new();
         let mut directories = BTreeSet::new();
         let mut claimed_twice = None;
         let mut newest_ns = 0;
@@ -357,14 +363,14 @@ impl Follower {
                 (!known.contains(&(stat.inode, stat.birth_ns)), checkpoint::age(stat.birth_ns, stat.mtime_ns))
             });
             for (path, stat) in found {
-                if let Some(&first) = claims.get(&path) {
+                if let Some(first) = claims.get(&path) {
                     let name = |index: usize| self.shared.plans[index].source.name.clone();
-                    claimed_twice = Some(Claimed { path, first: name(first), second: name(source) });
+                    claimed_twice = Some(Claimed { path, first: name(first.source), second: name(source) });
                     continue;
                 }
                 newest_ns = newest_ns.max(checkpoint::age(stat.birth_ns, stat.mtime_ns));
                 self.observe(&path, stat, source, false);
-                claims.insert(path, source);
+                claims.insert(path, Claim { source, key: stat.key() });
             }
             for (path, error) in listing.faults {
                 self.shared.io_fault(FaultCause::Scan, "list", &path, &error);

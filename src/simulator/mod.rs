@@ -150,12 +150,13 @@ fn nothing_is_lost_and_nothing_twice_in_any_history() {
 }
 
 /// Seeds that found a defect of logweir, kept: what each of them showed.
-const FOUND: [(u64, &str); 5] = [
+const FOUND: [(u64, &str); 6] = [
     (8_138, "a file renamed before its turn, and held open by nobody, is read under its new name"),
     (11_145, "a file cut, filled again and renamed, whose name was given away before it was looked at, is read"),
     (26_053, "a chunk is not complete because a hint of the one that had its name before comes late"),
     (520_849, "a copy in the making, hinted at before anything told of its original, is known for a copy"),
     (666_107, "a copy in the making of what a file was cut and filled with, unseen, is known for a copy"),
+    (732_024, "a file is gone although its name is now the second name of another"),
 ];
 
 #[test]

@@ -133,8 +133,6 @@ closed_set! {
         Watches = "watches",
         /// The checkpoint store refused to read or write.
         Store = "store",
-        /// The dead letters refused to read or write.
-        DeadLetters = "dead_letters",
         /// A file that is done could not be deleted or archived.
         Done = "done",
         /// Lines read and their outcomes do not add up: a defect.

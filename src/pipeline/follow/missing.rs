@@ -8,19 +8,17 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 use super::super::files::File;
-use super::{Follower, What};
+use super::{Claim, Follower, What};
 use crate::filesystem::FileSystem;
 use crate::telemetry::events::FileGone;
 
 impl Follower {
     /// Files that were there and are not in a listing of their directory any more.
-    pub(super) fn look_for_missing(&mut self, found: &HashMap<PathBuf, usize>, directories: &BTreeSet<PathBuf>) {
+    pub(super) fn look_for_missing(&mut self, found: &HashMap<PathBuf, Claim>, directories: &BTreeSet<PathBuf>) {
         let missing: Vec<(u64, u64)> = self
             .physical
             .iter()
-            .filter(|(key, physical)| {
-                !found.contains_key(&physical.path) || self.paths.get(&physical.path) != Some(key)
-            })
+            .filter(|(key, physical)| found.get(&physical.path).is_none_or(|claim| claim.key != **key))
             .filter(|(_, physical)| {
                 physical
                     .path
