@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 
 use integration_tests::node::{PATIENCE, until};
 use integration_tests::numbered::{self, assert_each_is_there_once, counted, lines, numbers_found, orders};
@@ -283,4 +284,32 @@ fn a_directory_that_vanishes_and_comes_back_takes_nothing_with_it() {
     stop(daemon);
     assert_each_is_there_once(node, &target, 0..150);
     workspace.assert_proven(150);
+}
+
+/// Runs what follows it bound by permissions, as every user but root is.
+const BOUND: &[&str] = &["setpriv", "--bounding-set=-dac_override,-dac_read_search"];
+
+#[test]
+fn a_file_that_may_not_be_read_is_said_once_and_read_when_it_may() {
+    let (node, workspace, target) = place("unreadable", "combined", "read: {scan_interval: 1s}");
+    append(&workspace, &lines(0..10));
+    let locked = workspace.logs().join("locked.log");
+    numbered::append(&locked, &lines(10..20));
+    let permit = |mode| fs::set_permissions(&locked, fs::Permissions::from_mode(mode)).expect("it is ours");
+    permit(0o000);
+    let wrapper = if nix::unistd::geteuid().is_root() { BOUND } else { &[] };
+
+    let once = workspace.start_under(wrapper, &[], &["--once"]);
+    assert_eq!(once.ended().code(), Some(74), "not all was read");
+    let daemon = workspace.start_under(wrapper, &[], &[]);
+    counted(node, &target, 10, &daemon);
+    until("some scans", PATIENCE, || (daemon.counter("logweir_faults_total", "cause=\"read\"") >= 4).then_some(()));
+    let log = daemon.log();
+    let said = log.lines().filter(|line| line.contains("locked.log") && line.contains("ermission denied")).count();
+    assert_eq!(said, 2, "once a process:\n{log}");
+    permit(0o644);
+    counted(node, &target, 20, &daemon);
+    stop(daemon);
+    assert_each_is_there_once(node, &target, 0..20);
+    workspace.assert_proven(20);
 }
