@@ -5,7 +5,10 @@ SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 DESTDIR ?=
 DEMO_SECONDS ?=
+# Scenarios and options of the benchmark, such as `gzip,slow --rounds 1`; the other tools it runs beside them, such as
+# `rsyslog=/usr/sbin/rsyslogd syslog-ng=/usr/sbin/syslog-ng`.
 BENCH ?=
+PEERS ?=
 # Of the soak and of the outage; the seed also of the simulator.
 MINUTES ?= 10
 SEED ?=
@@ -35,7 +38,7 @@ deny:
 
 bench: prerequisites
 	cargo build --release --locked --workspace
-	cargo run --release --locked -p integration-tests --bin bench -- $(BENCH)
+	PEERS='$(PEERS)' target/release/bench $(BENCH)
 
 soak: prerequisites
 	cargo build --release --locked --workspace

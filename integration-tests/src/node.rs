@@ -26,6 +26,8 @@ pub struct Node {
     /// Its data, configuration and logs.
     pub dir: PathBuf,
     agent: ureq::Agent,
+    /// Options for the Java runtime, where the environment has none.
+    java: &'static str,
     /// Stops the node when this process is gone, however it went.
     guard: Option<Child>,
 }
@@ -46,6 +48,20 @@ impl Node {
     /// If it cannot be started.
     #[must_use]
     pub fn start(version: &str, options: &[&str]) -> Self {
+        // A test is over before the better compiler has paid for itself: this halves the CPU time of a start.
+        Self::start_with(version, options, "-XX:TieredStopAtLevel=1")
+    }
+
+    /// A node of its own with Java's own defaults, as people run it: slower to start, faster in the long run.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_as_shipped(version: &str, options: &[&str]) -> Self {
+        Self::start_with(version, options, "")
+    }
+
+    fn start_with(version: &str, options: &[&str], java: &'static str) -> Self {
         let dir = tempfile::Builder::new().prefix("logweir-es-").tempdir().expect("a directory").keep();
         let script = repository().join("integration-tests/elasticsearch/node");
         let stop = "while kill -0 \"$0\" 2>/dev/null; do sleep 0.3; done; \"$1\" stop --dir \"$2\" >/dev/null 2>&1; rm -rf \"$2\"";
@@ -57,7 +73,7 @@ impl Node {
             .stderr(Stdio::null())
             .spawn()
             .expect("setsid and sh");
-        let mut node = Self { url: String::new(), urls: Vec::new(), dir, agent: agent(), guard: Some(guard) };
+        let mut node = Self { url: String::new(), urls: Vec::new(), dir, agent: agent(), java, guard: Some(guard) };
         node.resume_start(version, &[&["--heap", "768m"], options].concat());
         node
     }
@@ -73,8 +89,7 @@ impl Node {
     fn resume_start(&mut self, version: &str, options: &[&str]) {
         let mut command = Command::new(repository().join("integration-tests/elasticsearch/node"));
         if std::env::var_os("ES_JAVA_OPTS").is_none() {
-            // A test is over before the better compiler has paid for itself: this halves the CPU time of a start.
-            command.env("ES_JAVA_OPTS", "-XX:TieredStopAtLevel=1");
+            command.env("ES_JAVA_OPTS", self.java);
         }
         let output = command
             .args(["start", "--version", version, "--dir"])

@@ -17,6 +17,8 @@ pub(crate) struct Head {
     /// Bytes of the body as sent.
     pub(crate) length: u64,
     pub(crate) gzip: bool,
+    /// Whether the client sends the body only after it was asked to go on.
+    pub(crate) waits: bool,
     /// Whether the client wants no further request answered here.
     pub(crate) close: bool,
 }
@@ -26,6 +28,11 @@ impl Head {
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         let pair = self.query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
         Some(decode(pair))
+    }
+
+    /// Path and query.
+    pub(crate) fn target(&self) -> String {
+        if self.query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, self.query) }
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -45,6 +52,7 @@ impl Head {
                     "identity" => {}
                     _ => return None,
                 },
+                "expect" => head.waits = value.eq_ignore_ascii_case("100-continue"),
                 "connection" => head.close = value.eq_ignore_ascii_case("close"),
                 // Nobody who has the whole body in memory sends it in chunks.
                 "transfer-encoding" => return None,
@@ -163,20 +171,22 @@ mod tests {
     #[test]
     fn requests_follow_each_other_however_they_are_cut() {
         let text = b"POST /a/_bulk?x=1&filter_path=errors%2Citems.*.status HTTP/1.1\r\nContent-Length: 5\r\n\
-            Content-Encoding: gzip\r\n\r\none\n\nGET / HTTP/1.1\r\nhost: x\r\nConnection: close\r\n\r\n";
+            Content-Encoding: gzip\r\nExpect: 100-continue\r\n\r\none\n\nGET / HTTP/1.1\r\nhost: x\r\nConnection: close\r\n\r\n";
         for step in 1..=text.len() {
             let mut requests = Requests::new(Trickle { bytes: text, step });
             let head = requests.head().unwrap().unwrap();
             assert_eq!((head.method.as_str(), head.path.as_str(), head.length), ("POST", "/a/_bulk", 5));
             assert_eq!(head.parameter("filter_path").as_deref(), Some("errors,items.*.status"));
             assert_eq!(head.parameter("filter"), None);
-            assert!(head.gzip && !head.close);
+            assert_eq!(head.target(), "/a/_bulk?x=1&filter_path=errors%2Citems.*.status");
+            assert!(head.gzip && head.waits && !head.close);
             let mut body = Vec::new();
             requests.body(head.length, |piece| body.write_all(piece)).unwrap();
             assert_eq!(body, b"one\n\n");
             let head = requests.head().unwrap().unwrap();
             assert_eq!((head.method.as_str(), head.path.as_str(), head.length), ("GET", "/", 0));
-            assert!(head.close && !head.gzip);
+            assert_eq!(head.target(), "/");
+            assert!(head.close && !head.gzip && !head.waits);
             assert_eq!(requests.head().unwrap(), None);
         }
     }

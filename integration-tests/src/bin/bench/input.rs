@@ -18,8 +18,6 @@ const AGE: Duration = Duration::from_secs(3600);
 /// The files.
 #[derive(Debug)]
 pub(crate) struct Input {
-    /// Below which all of the benchmark's files are.
-    pub(crate) dir: PathBuf,
     pub(crate) lines: u64,
     pub(crate) bytes: u64,
     /// One file with all lines.
@@ -47,7 +45,7 @@ impl Input {
             write_chunks(&chunks, &file).with_context(|| format!("cannot write {}", chunks.display()))?;
         }
         let bytes = fs::metadata(&file)?.len();
-        Ok(Self { dir: dir.to_owned(), lines, bytes, file, chunks })
+        Ok(Self { lines, bytes, file, chunks })
     }
 }
 

@@ -15,8 +15,8 @@ use serde::Serialize;
 
 use crate::input::Input;
 use crate::sink::{Options, Sink};
+use crate::stats::{median, rate};
 use crate::tally::Lines;
-use crate::{median, rate};
 
 /// As much as is read at once.
 const READ_BYTES: usize = 256 << 10;

@@ -1,52 +1,75 @@
 //! `make bench`: how fast the daemon is, what it costs, and how much of that is the machine.
 //!
 //! The daemon is the release binary as people run it, fed with generated files and connected to a sink that only counts
-//! ([`sink`]): what is measured is logweir, not Elasticsearch. Sink and daemon are processes of their own, and the daemon
-//! is measured by the kernel when it ends ([`measure`]). A run in which the sink did not count exactly the lines that
-//! were written is no measurement but an error. What the machine can do at best is measured beside it ([`machine`]), so
-//! that numbers from two machines can be compared.
+//! ([`serve`]), or to a real Elasticsearch ([`elastic`]). Sink and daemon are processes of their own, and the daemon is
+//! measured by the kernel ([`measure`]). A run in which not exactly the lines that were written were counted is no
+//! measurement but an error. What the machine can do at best is measured beside it ([`machine`]), so that numbers from two
+//! machines can be compared; other tools run beside it where `PEERS` names them ([`peer`]).
 //!
 //! Exit status: 0 every goal was met; 1 one was missed; 2 something could not be measured.
 
+mod elastic;
+mod fair;
+mod figure;
+mod freshness;
 mod http;
+mod idle;
 mod input;
+mod long;
 mod machine;
 mod measure;
+mod peer;
+mod place;
+mod recording;
 mod reply;
 mod report;
 mod scenario;
+mod serve;
 mod sink;
+mod stamp;
+mod start;
+mod stats;
 mod tally;
+mod throughput;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use input::Input;
 use machine::Machine;
 use report::Report;
-use scenario::Scenario;
+use scenario::{Scenario, goal};
 
-/// Measures the release binary of logweir against a sink that counts
+/// Measures the release binary of logweir against goals, limits of the machine, and peers
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     part: Option<Part>,
-    /// What to run [default: those that the environment variable BENCH names, else all]
+    /// What to run [default: all but long]
+    #[arg(value_delimiter = ',')]
     scenarios: Vec<Scenario>,
+    /// Run long too
+    #[arg(long)]
+    long: bool,
     /// Rounds of each scenario; the medians are judged
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Lines to index, a multiple of 1000
     #[arg(long, default_value_t = 2_000_000)]
     lines: u64,
+    /// Numbers of lines for long
+    #[arg(long, value_delimiter = ',', default_value = "1000000,2000000,10000000,50000000")]
+    points: Vec<u64>,
     /// The daemon [default: the logweir that was built beside this program]
     #[arg(long, value_name = "FILE")]
     logweir: Option<PathBuf>,
+    /// Changes the daemon's configuration in all scenarios
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Check that every body is valid NDJSON and no id comes twice. The sink is slow then: speed means nothing
     #[arg(long)]
     verify: bool,
@@ -68,9 +91,26 @@ enum Part {
     Measure(measure::Options),
 }
 
+/// What all scenarios need.
+#[derive(Clone, Debug)]
+struct Bench {
+    /// This program.
+    program: PathBuf,
+    logweir: PathBuf,
+    /// Below which all files are.
+    dir: PathBuf,
+    rounds: u32,
+    /// What is set beside the configuration of each scenario.
+    settings: Vec<String>,
+    /// The sink reads every body.
+    verify: bool,
+    /// How fast this machine is beside the reference machine.
+    scale: f64,
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse() {
-        Cli { part: Some(Part::Sink(options)), .. } => sink::run(&options).map(|()| true),
+        Cli { part: Some(Part::Sink(options)), .. } => serve::run(&options).map(|()| true),
         Cli { part: Some(Part::Measure(options)), .. } => measure::run(&options).map(|()| true),
         cli => bench(&cli),
     };
@@ -85,9 +125,10 @@ fn main() -> ExitCode {
 }
 
 fn bench(cli: &Cli) -> Result<bool> {
-    let scenarios = if cli.machine { Vec::new() } else { chosen(&cli.scenarios)? };
+    let scenarios = if cli.machine { Vec::new() } else { chosen(cli) };
+    let peers = peer::named(&std::env::var("PEERS").unwrap_or_default())?;
     let program = std::env::current_exe().context("where is this program?")?;
-    let beside = program.parent().context("this program is in no directory")?;
+    let beside = program.parent().context("this program is in no directory")?.to_owned();
     let logweir = cli.logweir.clone().unwrap_or_else(|| beside.join("logweir"));
     if !scenarios.is_empty() && !logweir.is_file() {
         bail!("{} is missing: run `make bench`, or `cargo build --release` first", logweir.display());
@@ -96,18 +137,20 @@ fn bench(cli: &Cli) -> Result<bool> {
     let input = Input::prepare(&dir, cli.lines, scenarios.contains(&Scenario::Chunks))?;
 
     let machine = Machine::measure(&program, &input, cli.rounds)?;
-    let mut report = Report::new(machine, &input, cli.rounds, cli.verify);
-    for scenario in scenarios {
-        let mut rounds = Vec::new();
-        for round in 1..=cli.rounds {
-            eprintln!("bench: {}, round {round} of {}", scenario.name(), cli.rounds);
-            let run = scenario.run(&program, &logweir, &input, cli.verify);
-            rounds.push(run.with_context(|| format!("scenario {}, round {round}", scenario.name()))?);
-        }
-        report.add(scenario, rounds);
+    let (rounds, settings, scale) = (cli.rounds, cli.set.clone(), machine.scale);
+    let bench = Bench { program, logweir, dir, rounds, settings, verify: cli.verify, scale };
+    let mut report = Report::new(machine, &input, rounds, &bench.settings, bench.verify);
+    let (throughput, others): (Vec<_>, Vec<_>) = scenarios.into_iter().partition(|scenario| scenario.is_throughput());
+    if !throughput.is_empty() {
+        throughput::run(&bench, &input, &throughput, &peers)?.into_iter().for_each(|outcome| report.add(outcome));
+    }
+    for scenario in others {
+        let outcomes = other(&bench, &input, scenario, &peers, &cli.points);
+        let outcomes = outcomes.with_context(|| format!("scenario {}", scenario.name()))?;
+        outcomes.into_iter().for_each(|outcome| report.add(outcome));
     }
 
-    let path = dir.join("report.json");
+    let path = bench.dir.join("report.json");
     let json = serde_json::to_string_pretty(&report)?;
     std::fs::write(&path, format!("{json}\n")).with_context(|| format!("cannot write {}", path.display()))?;
     if cli.json {
@@ -118,33 +161,40 @@ fn bench(cli: &Cli) -> Result<bool> {
     Ok(report.passed)
 }
 
-fn chosen(typed: &[Scenario]) -> Result<Vec<Scenario>> {
-    if !typed.is_empty() {
-        return Ok(typed.to_vec());
-    }
-    let named = std::env::var("BENCH").unwrap_or_default();
-    let names: Vec<&str> = named.split([' ', ',']).filter(|name| !name.is_empty()).collect();
-    if names.is_empty() {
-        return Ok(Scenario::value_variants().to_vec());
-    }
-    names.iter().map(|name| Scenario::from_str(name, false).map_err(|why| anyhow!("BENCH: {name}: {why}"))).collect()
+/// Runs a scenario that is more than one run over all lines into a sink.
+fn other(
+    bench: &Bench,
+    input: &Input,
+    scenario: Scenario,
+    peers: &[peer::Peer],
+    points: &[u64],
+) -> Result<Vec<report::Outcome>> {
+    Ok(match scenario {
+        Scenario::Freshness => {
+            vec![freshness::run(bench, scenario.name(), goal::FRESHNESS_P50_MS, goal::FRESHNESS_P99_MS)?]
+        }
+        Scenario::Idle => vec![idle::run(bench)?],
+        Scenario::Fair => vec![fair::run(bench, input)?],
+        Scenario::Start => vec![start::run(bench, input)?],
+        Scenario::Elastic => elastic::run(bench, input, peers)?,
+        Scenario::Long => vec![long::run(bench, points, input)?],
+        Scenario::TenFields | Scenario::Default | Scenario::Chunks | Scenario::Gzip | Scenario::Slow => {
+            throughput::run(bench, input, &[scenario], peers)?
+        }
+    })
 }
 
-/// Events a second, or the like; 0 where no time passed.
-fn rate(count: u64, time: Duration) -> f64 {
-    let seconds = time.as_secs_f64();
-    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
-}
-
-/// The middle one, or the mean of the two in the middle; 0 of nothing.
-fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    match (values.len(), values.len() / 2) {
-        (0, _) => 0.0,
-        (count, middle) if count % 2 == 0 => f64::midpoint(values[middle - 1], values[middle]),
-        (_, middle) => values[middle],
+/// The scenarios that were typed, or else all that are not too large to run unasked.
+fn chosen(cli: &Cli) -> Vec<Scenario> {
+    let mut scenarios = cli.scenarios.clone();
+    if scenarios.is_empty() {
+        scenarios = Scenario::value_variants().to_vec();
+        scenarios.retain(|scenario| *scenario != Scenario::Long);
     }
+    if cli.long && !scenarios.contains(&Scenario::Long) {
+        scenarios.push(Scenario::Long);
+    }
+    scenarios
 }
 
 #[cfg(test)]
@@ -159,10 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median([]), 0.0);
-        assert_eq!(median([3.0]), 3.0);
-        assert_eq!(median([9.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median([4.0, 1.0]), 2.5);
+    fn the_long_scenario_is_run_only_when_it_is_asked_for() {
+        let chosen = |arguments: &[&str]| chosen(&Cli::parse_from([&["bench"], arguments].concat()));
+        let all = chosen(&[]);
+        assert!(all.contains(&Scenario::Elastic) && !all.contains(&Scenario::Long));
+        assert!(chosen(&["--long"]).contains(&Scenario::Long));
+        assert_eq!(chosen(&["gzip,long"]), [Scenario::Gzip, Scenario::Long]);
+        assert_eq!(chosen(&["slow", "--long"]), [Scenario::Slow, Scenario::Long]);
     }
 }
