@@ -29,6 +29,9 @@ mod tests;
 /// The database in the store's directory.
 pub(super) const DATABASE: &str = "store.db";
 
+/// Opening a store takes less: 32 KiB beside the database, and some pages of its log.
+const LEAST_ROOM: u64 = 64 << 10;
+
 /// Why a store cannot be opened or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -91,6 +94,26 @@ impl StoreError {
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
+    }
+
+    /// Whether there is no room for it on its disk: that can change.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Sqlite { path, source, .. } => match source.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::DiskFull) => true,
+                // So SQLite calls it where the memory that it shares beside the database has no room.
+                Some(rusqlite::ErrorCode::SystemIoFailure) => {
+                    let directory = path.parent().unwrap_or(path);
+                    rustix::fs::statvfs(directory).is_ok_and(|disk| disk.f_bavail * disk.f_frsize < LEAST_ROOM)
+                }
+                _ => false,
+            },
+            _ => false,
+        }
     }
 
     /// Tells damage from trouble.

@@ -39,6 +39,9 @@ const ORIGIN_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the last commit may take, beside what is left of the grace period: a disk that refuses keeps nobody.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How often a store is tried again that found no room.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
+
 /// How to run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -134,26 +137,31 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
     let dead_letters = DeadLetters::open(&config.dead_letters)
         .map(Arc::new)
         .map_err(|source| RunError::DeadLetters { path: config.dead_letters.path.clone(), source })?;
-    let store_health = health.clone();
-    let store_metrics = metrics.clone();
-    let store_path = config.checkpoint.path.clone();
     let now_s = jiff::Timestamp::now().as_second();
     if config.enrich.user_agent {
         // Its rules take some ten milliseconds to read: beside the rest of the start.
         std::thread::spawn(crate::enrich::prepare);
     }
-    let (checkpoints, rows) = Checkpoints::open(&config.checkpoint, now_s, move |trouble| match trouble {
-        Trouble::CannotCommit { error, .. } => {
-            store_health.hold(HoldCause::Store, &error.to_string());
-            Fault { cause: FaultCause::Store, doing: "commit", subject: &store_path, error: &error }
-                .emit(&store_metrics);
-        }
-        Trouble::Recovered { .. } => store_health.clear(HoldCause::Store),
-        Trouble::Refused { error, path, totals } => {
-            let file = Some((error.file(), &*path));
-            Unbalanced { file, lines: conservation::lines(totals), why: &error }.emit(&store_metrics);
-        }
-    })?;
+    let open_store = || {
+        let (health, metrics) = (health.clone(), metrics.clone());
+        let path = config.checkpoint.path.clone();
+        Checkpoints::open(&config.checkpoint, now_s, move |trouble| match trouble {
+            Trouble::CannotCommit { error, .. } => {
+                health.hold(HoldCause::Store, &error.to_string());
+                Fault { cause: FaultCause::Store, doing: "commit", subject: &path, error: &error }.emit(&metrics);
+            }
+            Trouble::Recovered { .. } => health.clear(HoldCause::Store),
+            Trouble::Refused { error, path, totals } => {
+                let file = Some((error.file(), &*path));
+                Unbalanced { file, lines: conservation::lines(totals), why: &error }.emit(&metrics);
+            }
+        })
+    };
+    // Before telemetry, so that of two processes on one store the second says so.
+    let opened = match open_store() {
+        Err(error) if !error.is_no_room() => return Err(error.into()),
+        opened => opened,
+    };
 
     let everything = CancellationToken::new();
     if !config.telemetry.listen.is_empty() {
@@ -170,6 +178,20 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
     let interval = systemd::watchdog_interval();
     tokio::spawn(systemd::report(notifier.clone(), metrics.clone(), health.clone(), interval, everything.clone()));
     let mut signals = Signals::new()?;
+
+    let deadline = async {
+        match options.deadline {
+            Some(limit) => tokio::time::sleep_until((began + limit).into()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(deadline);
+    let (checkpoints, rows) = tokio::select! {
+        opened = wait_for_room(opened, open_store, &health) => opened?,
+        () = &mut deadline => return Err(RunError::Deadline(waiting_for(&health, 0))),
+        // Nothing was begun.
+        () = signals.next() => return Ok(metrics.snapshot()),
+    };
 
     let first_start = rows.is_empty();
     let parts = Parts {
@@ -257,12 +279,6 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
         std::future::pending::<()>().await;
     };
     let live = live_line(&metrics, &health);
-    let deadline = async {
-        match options.deadline {
-            Some(limit) => tokio::time::sleep_until((began + limit).into()).await,
-            None => std::future::pending().await,
-        }
-    };
     let end = tokio::select! {
         result = &mut following => match result {
             Ok(Ok(unreadable)) => End::Done { unreadable },
@@ -271,7 +287,7 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
             Err(_) => End::Signal,
         },
         () = signals.next() => End::Signal,
-        () = deadline => End::Deadline,
+        () = &mut deadline => End::Deadline,
         () = ready => End::Signal,
         () = live => End::Signal,
     };
@@ -325,6 +341,23 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
         _ if in_flight > 0 && options.once => Err(RunError::Cut { lines: in_flight }),
         _ => Ok(snapshot),
     }
+}
+
+/// A store that could not be opened for want of room is tried again for as long as that is all that is wrong.
+async fn wait_for_room<T>(
+    mut opened: Result<T, StoreError>,
+    open: impl Fn() -> Result<T, StoreError>,
+    health: &Health,
+) -> Result<T, StoreError> {
+    while let Err(error) = &opened
+        && error.is_no_room()
+    {
+        health.hold(HoldCause::Store, &format!("{error}: there is no room on its disk"));
+        tokio::time::sleep(ROOM_PAUSE).await;
+        opened = open();
+    }
+    health.clear(HoldCause::Store);
+    opened
 }
 
 fn waiting_for(health: &Health, in_flight: u64) -> String {
