@@ -1,9 +1,9 @@
 //! Many files that were read long ago: what watching them costs, and what a start with them takes.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use integration_tests::machine::memory;
@@ -22,6 +22,8 @@ use crate::stats::unix_ns;
 const FILES: u64 = 20_000;
 /// In one directory there are so many.
 const FILES_PER_DIRECTORY: u64 = 1000;
+/// So old are the files when they are first read.
+const AGE: Duration = Duration::from_secs(3600);
 /// After the last line, before anything is measured.
 const REST: Duration = Duration::from_secs(5);
 /// Three scans.
@@ -71,6 +73,7 @@ fn once(bench: &Bench) -> Result<Round> {
             fs::create_dir(logs.path().join((number / FILES_PER_DIRECTORY).to_string()))?;
         }
         append(logs.path(), number)?;
+        File::open(path(logs.path(), number))?.set_modified(SystemTime::now() - AGE)?;
     }
     let place = Place::new(bench, &Setup::tail(&logs.path().join("*/*.log"), &format!("http://{}", sink.address)))?;
     let run = || -> Result<Round> {
@@ -108,7 +111,10 @@ fn append(logs: &Path, number: u64) -> Result<u64> {
     let mut line = Vec::new();
     let now = unix_ns();
     write_line(&mut line, now, number);
-    let path = logs.join((number / FILES_PER_DIRECTORY).to_string()).join(format!("{number}.log"));
-    OpenOptions::new().create(true).append(true).open(path)?.write_all(&line)?;
+    OpenOptions::new().create(true).append(true).open(path(logs, number))?.write_all(&line)?;
     Ok(now)
+}
+
+fn path(logs: &Path, number: u64) -> PathBuf {
+    logs.join((number / FILES_PER_DIRECTORY).to_string()).join(format!("{number}.log"))
 }

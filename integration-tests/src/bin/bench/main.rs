@@ -142,12 +142,10 @@ fn bench(cli: &Cli) -> Result<bool> {
     let mut report = Report::new(machine, &input, rounds, &bench.settings, bench.verify);
     let (throughput, others): (Vec<_>, Vec<_>) = scenarios.into_iter().partition(|scenario| scenario.is_throughput());
     if !throughput.is_empty() {
-        throughput::run(&bench, &input, &throughput, &peers)?.into_iter().for_each(|outcome| report.add(outcome));
+        report.add("throughput", throughput::run(&bench, &input, &throughput, &peers));
     }
     for scenario in others {
-        let outcomes = other(&bench, &input, scenario, &peers, &cli.points);
-        let outcomes = outcomes.with_context(|| format!("scenario {}", scenario.name()))?;
-        outcomes.into_iter().for_each(|outcome| report.add(outcome));
+        report.add(scenario.name(), other(&bench, &input, scenario, &peers, &cli.points));
     }
 
     let path = bench.dir.join("report.json");
@@ -157,6 +155,9 @@ fn bench(cli: &Cli) -> Result<bool> {
         println!("{json}");
     } else {
         print!("{report}");
+    }
+    if !report.not_measured.is_empty() {
+        bail!("not everything could be measured");
     }
     Ok(report.passed)
 }

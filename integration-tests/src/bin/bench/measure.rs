@@ -123,6 +123,11 @@ impl Measured {
         Ok(clock_gettime(clock).context("the daemon is gone")?.into())
     }
 
+    /// Whether it has not ended yet.
+    pub(crate) fn is_running(&self) -> bool {
+        kill(Pid::from_raw(self.pid.cast_signed()), None).is_ok()
+    }
+
     /// How many descriptors it has.
     pub(crate) fn descriptors(&self) -> Result<usize> {
         Ok(std::fs::read_dir(format!("/proc/{}/fd", self.pid)).context("the daemon is gone")?.count())

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -22,6 +23,8 @@ pub(crate) struct Report {
     /// The sink read the bodies: then speed means nothing.
     verified: bool,
     results: Vec<Outcome>,
+    /// What failed, and why.
+    pub(crate) not_measured: Vec<String>,
     /// Whether no goal was missed.
     pub(crate) passed: bool,
 }
@@ -54,14 +57,24 @@ impl Report {
             settings: settings.to_vec(),
             verified,
             results: Vec::new(),
+            not_measured: Vec::new(),
             passed: true,
         }
     }
 
-    /// Adds what a scenario came to.
-    pub(crate) fn add(&mut self, outcome: Outcome) {
-        self.passed &= self.verified || !outcome.figures.iter().any(Figure::missed);
-        self.results.push(outcome);
+    /// Adds what scenarios came to, or why they came to nothing.
+    pub(crate) fn add(&mut self, name: &str, outcomes: Result<Vec<Outcome>>) {
+        match outcomes {
+            Ok(outcomes) => {
+                let mut figures = outcomes.iter().flat_map(|outcome| &outcome.figures);
+                self.passed &= self.verified || !figures.any(Figure::missed);
+                self.results.extend(outcomes);
+            }
+            Err(error) => {
+                self.passed = false;
+                self.not_measured.push(format!("{name}: {error:#}"));
+            }
+        }
     }
 
     fn limits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,11 +120,14 @@ impl fmt::Display for Report {
         let (bytes, rounds) = (self.bytes_per_line, self.rounds);
         writeln!(f, "{lines} lines of {bytes:.0} bytes; {rounds} rounds: medians, for memory the largest\n")?;
         self.limits(f)?;
+        for failed in &self.not_measured {
+            writeln!(f, "\nNOT MEASURED: {failed}")?;
+        }
         if self.results.is_empty() {
             return Ok(());
         }
         let row = |f: &mut fmt::Formatter<'_>, name: &str, [what, goal, here, measured, verdict]: [&str; 5]| {
-            writeln!(f, "{name:<12} {what:<34} {goal:>14} {here:>14} {measured:>14}  {verdict}")
+            writeln!(f, "{name:<18} {what:<34} {goal:>14} {here:>14} {measured:>14}  {verdict}")
         };
         writeln!(f)?;
         row(f, "scenario", ["figure", "goal", "here", "measured", "verdict"])?;
@@ -124,7 +140,7 @@ impl fmt::Display for Report {
         }
         writeln!(f)?;
         for result in &self.results {
-            writeln!(f, "{:<12} {}", result.name, result.note)?;
+            writeln!(f, "{:<18} {}", result.name, result.note)?;
         }
         Ok(())
     }

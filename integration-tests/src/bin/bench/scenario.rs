@@ -27,7 +27,7 @@ pub(crate) enum Scenario {
     Start,
     /// A real Elasticsearch on the same cores
     Elastic,
-    /// Up to 50 million lines: needs 15 GB of disk, and is run only when it is named
+    /// Up to 50 million lines: needs 13 GB of disk, and is run only when it is named
     Long,
 }
 

@@ -233,6 +233,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::recording::Recorded;
 
     fn sink(options: &Options) -> (String, Arc<Shared>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -273,6 +274,24 @@ mod tests {
         assert_eq!(ask("POST", &url, "identity", b"{\"create\":{}}\n{}").0, 400);
         let counted = shared.counted();
         assert_eq!((counted.documents, counted.refused, counted.faults), (4, 1, Some(1)));
+    }
+
+    #[test]
+    fn lines_that_say_when_they_were_written_are_timed_and_bodies_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("bodies");
+        let (url, shared) = sink(&Options { stamps: true, record: Some(file.clone()), ..Options::default() });
+        let written = unix_ns() - 3_000_000_000;
+        let item = format!("{{\"create\":{{\"_id\":\"a\"}}}}\n{{\"user\":{{\"name\":\"at-{written}\"}}}}\n");
+        assert_eq!(ask("POST", &format!("{url}/x/_bulk?a=b"), "identity", item.repeat(2).as_bytes()).0, 200);
+        let delays =
+            std::iter::repeat_with(|| shared.counted().delays.unwrap()).find(|delays| delays.count > 0).unwrap();
+        assert_eq!(delays.count, 2);
+        assert!(delays.p50_ms >= 3000.0 && delays.max_ms < 13_000.0, "{delays:?}");
+        let mut body = Vec::new();
+        let mut recorded = Recorded::open(&file).unwrap();
+        assert_eq!(recorded.next(&mut body).unwrap().as_deref(), Some("/x/_bulk?a=b"));
+        assert_eq!(body, item.repeat(2).as_bytes());
     }
 
     #[test]

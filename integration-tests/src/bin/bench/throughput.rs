@@ -78,7 +78,9 @@ pub(crate) fn run(bench: &Bench, input: &Input, scenarios: &[Scenario], peers: &
     });
     let mut outcomes: Vec<Outcome> = outcomes.collect();
     for ((peer, rounds), failure) in peers.iter().zip(peer_rounds).zip(failures) {
-        outcomes.push(outcome(&peer.name, plain(&rounds).to_vec(), &rounds, &failure));
+        // Without a round that counts there is nothing to say.
+        let figures = if rounds.is_empty() { Vec::new() } else { plain(&rounds).to_vec() };
+        outcomes.push(outcome(&peer.name, figures, &rounds, &failure));
     }
     Ok(outcomes)
 }
