@@ -32,7 +32,8 @@ const TARGET: &str = "logs-nginx.access-default";
 const PEER_INDEX: &str = "peer";
 /// Of ready-made bodies: as many as the daemon has requests in flight.
 const CONNECTIONS: usize = 4;
-const PEER_LIMIT: Duration = Duration::from_secs(300);
+/// A peer that delivered nothing for so long will deliver nothing more.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a target was filled.
 #[derive(Clone, Debug, Serialize)]
@@ -219,10 +220,14 @@ fn by_peer(bench: &Bench, node: &Node, input: &Input, peer: &Peer) -> Result<Fil
         let stats = node.ok("GET", &format!("{PEER_INDEX}/_stats/indexing"), None);
         stats["_all"]["primaries"]["indexing"]["index_total"].as_u64().unwrap_or(0)
     };
-    while indexed() < input.lines && began.elapsed() < PEER_LIMIT {
+    let (mut last, mut time) = (0, Duration::ZERO);
+    while last < input.lines && began.elapsed() < time + PATIENCE {
         thread::sleep(Duration::from_millis(50));
+        let now = indexed();
+        if now > last {
+            (last, time) = (now, began.elapsed());
+        }
     }
-    let time = began.elapsed();
     let (cost, said) = running.stop()?;
     let bytes_per_document = bytes_on_disk(node, PEER_INDEX, input.lines).map_err(said)?;
     node.ok("DELETE", PEER_INDEX, None);

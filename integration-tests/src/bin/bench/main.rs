@@ -34,6 +34,7 @@ mod throughput;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -177,7 +178,9 @@ fn other(
         Scenario::Idle => vec![idle::run(bench)?],
         Scenario::Fair => vec![fair::run(bench, input)?],
         Scenario::Start => vec![start::run(bench, input)?],
-        Scenario::Elastic => elastic::run(bench, input, peers)?,
+        // In a thread of its own: what drives Elasticsearch panics where it fails, as tests do.
+        Scenario::Elastic => thread::scope(|scope| scope.spawn(|| elastic::run(bench, input, peers)).join())
+            .unwrap_or_else(|_| bail!("Elasticsearch could not be driven: see above"))?,
         Scenario::Long => vec![long::run(bench, points, input)?],
         Scenario::TenFields | Scenario::Default | Scenario::Chunks | Scenario::Gzip | Scenario::Slow => {
             throughput::run(bench, input, &[scenario], peers)?
