@@ -17,6 +17,7 @@ use crate::scenario::goal;
 use crate::sink::{self, Sink};
 use crate::stamp::{Delays, Writer};
 use crate::stats::median;
+use crate::throughput::judge;
 
 /// All but the hot one.
 const OTHERS: usize = 99;
@@ -96,6 +97,7 @@ fn once(bench: &Bench, input: &Input) -> Result<Round> {
         let seconds = began.elapsed().as_secs_f64();
         let delays = sink.delays(writer.lines)?;
         let cost = daemon.stop()?;
+        judge(&cost, &sink.counted()?, writer.lines + hot.lines)?;
         let hot_lines_per_second = hot.lines as f64 / seconds;
         Ok(Round { delays, hot_lines_per_second, least_unread_lines, max_rss_bytes: cost.max_rss_bytes })
     };

@@ -15,6 +15,7 @@ use crate::scenario::goal;
 use crate::sink::{self, Sink};
 use crate::stamp::{Delays, Writer};
 use crate::stats::median;
+use crate::throughput::judge;
 
 const PER_SECOND: u64 = 10_000;
 const SECONDS: u64 = 10;
@@ -73,6 +74,7 @@ fn once(bench: &Bench) -> Result<Round> {
         sink.wait_for(writer.lines, PATIENCE)?;
         let delays = sink.delays(writer.lines)?;
         let cost = daemon.stop()?;
+        judge(&cost, &sink.counted()?, writer.lines)?;
         Ok(Round {
             delays,
             cpu_us_per_event: cost.cpu_seconds() * 1e6 / writer.lines as f64,

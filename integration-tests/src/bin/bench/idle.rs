@@ -18,6 +18,7 @@ use crate::scenario::goal;
 use crate::sink::{self, Sink};
 use crate::stamp::write_line;
 use crate::stats::unix_ns;
+use crate::throughput::judge;
 
 const FILES: u64 = 20_000;
 /// In one directory there are so many.
@@ -92,7 +93,9 @@ fn once(bench: &Bench) -> Result<Round> {
         let rss_bytes = memory(daemon.process.pid, "VmRSS").context("the daemon is gone")?;
         let descriptors = daemon.process.descriptors()?;
         let last = line_ms(logs.path(), FILES - 1, &sink, FILES + 2)?;
-        let max_rss_bytes = daemon.stop()?.max_rss_bytes;
+        let cost = daemon.stop()?;
+        judge(&cost, &sink.counted()?, FILES + 2)?;
+        let max_rss_bytes = cost.max_rss_bytes;
         let line_ms = [first, last];
         Ok(Round { cpu_percent, rss_bytes, max_rss_bytes, descriptors, ready_ms, line_ms, indexing_max_rss_bytes })
     };

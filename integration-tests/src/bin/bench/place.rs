@@ -150,8 +150,7 @@ impl Daemon {
     /// Ends it, and expects that it ends well.
     pub(crate) fn stop(self) -> Result<Cost> {
         let cost = self.process.stop()?;
-        ended_well(&cost)?;
-        Ok(cost)
+        ended_well(&cost).map(|()| cost)
     }
 }
 

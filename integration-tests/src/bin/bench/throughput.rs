@@ -109,8 +109,8 @@ pub(crate) fn once(bench: &Bench, input: &Input, scenario: Scenario) -> Result<R
     }
 }
 
-/// Whether a run counts.
-fn judge(cost: &Cost, counted: &Counted, lines: u64) -> Result<()> {
+/// Whether a run counts: the daemon ended well, and the sink got each line once.
+pub(crate) fn judge(cost: &Cost, counted: &Counted, lines: u64) -> Result<()> {
     ended_well(cost)?;
     delivered(counted, lines)?;
     if let Some(fault) = &counted.first_fault {
