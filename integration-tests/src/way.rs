@@ -78,6 +78,11 @@ impl Way {
     pub fn ends(&self, daemon: Daemon, lines: u64) {
         self.proxy.lift_all();
         counted(self.node, &self.target, lines, &daemon);
+        // What was there before it was asked for is still to be looked up.
+        until(&format!("all to be settled\n{}", daemon.log()), PATIENCE, || {
+            let check = self.workspace.run(&["checkpoints", "check", "--output", "json"]).ok().json();
+            (check["total"]["lines"] == lines).then_some(())
+        });
         let log = daemon.log();
         assert_eq!(daemon.stop(), Some(0), "{log}");
         assert_each_is_there_once(self.node, &self.target, 0..lines);

@@ -90,11 +90,13 @@ impl Watcher {
     }
 
     /// If this was a watched directory, it was removed or moved away: its watch is set anew by the next call of
-    /// [`Watcher::watch`], if there is one of that name then.
-    pub fn forget(&mut self, directory: &Path) {
-        if self.watched.remove(directory) {
+    /// [`Watcher::watch`], if there is one of that name then. Returns whether it was one.
+    pub fn forget(&mut self, directory: &Path) -> bool {
+        let known = self.watched.remove(directory);
+        if known {
             let _ = self.inner.unwatch(directory);
         }
+        known
     }
 
     /// All watches are set anew by the next call of [`Watcher::watch`].

@@ -317,8 +317,9 @@ impl Follower {
                 }
                 Hint::Names => self.next_scan = Instant::now(),
                 Hint::Gone(path) => {
-                    if let Some(watcher) = &mut self.watcher {
-                        watcher.forget(&path);
+                    // A scan may have met a new directory of this name before this was heard.
+                    if self.watcher.as_mut().is_some_and(|watcher| watcher.forget(&path)) {
+                        self.next_scan = Instant::now();
                     }
                 }
             }
