@@ -175,10 +175,8 @@ pub struct Follower {
     rested: Instant,
     /// Names that files lost lately.
     freed: HashMap<PathBuf, Instant>,
-    /// During a scan: of which source the files that are to be read on were looked at before new ones are taken in.
-    looked_at: Option<usize>,
-    /// A scan is going on.
-    scanning: bool,
+    /// While a scan goes on: the sources whose unread files were looked at, before new ones are taken in.
+    looked_at: Option<BTreeSet<usize>>,
 }
 
 impl Follower {
@@ -219,7 +217,6 @@ impl Follower {
             rested: now,
             freed: HashMap::new(),
             looked_at: None,
-            scanning: false,
         };
         for row in rows {
             follower.remember(&row);
@@ -350,7 +347,7 @@ impl Follower {
         let mut claimed_twice = None;
         let mut newest_ns = 0;
         let mut listed = Duration::ZERO;
-        (self.scanning, self.looked_at) = (true, None);
+        self.looked_at = Some(BTreeSet::new());
         let known: BTreeSet<(u64, i64)> =
             self.identities.values().map(|identity| (identity.inode, identity.birth_ns)).collect();
         for source in 0..self.shared.plans.len() {
@@ -378,7 +375,7 @@ impl Follower {
             }
             directories.extend(listing.directories);
         }
-        self.scanning = false;
+        self.looked_at = None;
         self.look_for_missing(&claims, &directories);
         self.watch(&directories);
         self.freed.retain(|_, at| at.elapsed() < FREED);
@@ -482,7 +479,7 @@ impl Follower {
                 }
             }
             What::Unreadable => self.look_at(key),
-            What::Nameless if self.scanning => self.look_at(key),
+            What::Nameless if self.looked_at.is_some() => self.look_at(key),
             _ if changed || closed => self.look_at(key),
             _ => {}
         }
@@ -640,6 +637,10 @@ impl Follower {
             What::Copy { .. } | What::Unreadable | What::Ignored => true,
         });
         let is_nameless = |key| self.physical.get(key).is_some_and(|physical| matches!(physical.what, What::Nameless));
-        idle && !self.waiting.iter().any(is_nameless) && self.finished.is_empty() && self.shared.is_drained()
+        let scan_is_due = Instant::now() >= self.next_scan;
+        idle && !scan_is_due
+            && !self.waiting.iter().any(is_nameless)
+            && self.finished.is_empty()
+            && self.shared.is_drained()
     }
 }

@@ -141,15 +141,12 @@ impl Follower {
                 self.waiting.insert(key);
             }
             // It may be a copy in the making: of a file that nothing told of yet, or of what one was cut and filled with
-            // since it was read. Both are met first by a scan.
-            None if is_tail && !self.scanning => {
+            // since it was read. Both are met first by a scan, which looks at this one again.
+            None if is_tail && self.looked_at.is_none() => {
                 self.set(key, What::Nameless);
-                self.waiting.insert(key);
                 self.next_scan = Instant::now();
             }
-            None if is_tail && self.looked_at.replace(source) != Some(source) && self.look_at_unread(source) => {
-                return self.tell(key, complete);
-            }
+            None if is_tail && self.finds_replaced(source) => return self.tell(key, complete),
             None => {
                 let id = self.admit(&head, head_key, &path, source, &stat, &mut content, copied)?;
                 self.attach(key, id, &path, source, stat, content, complete);
@@ -297,8 +294,12 @@ impl Follower {
         key
     }
 
-    /// Looks whether the files of `source` that are to be read on are still what was read; returns whether one is not.
-    fn look_at_unread(&mut self, source: usize) -> bool {
+    /// Once a scan: looks whether the files of `source` that are to be read on are still what was read, and tells anew those
+    /// that are not. Returns whether there were any.
+    fn finds_replaced(&mut self, source: usize) -> bool {
+        if !self.looked_at.as_mut().is_some_and(|sources| sources.insert(source)) {
+            return false;
+        }
         let of_source = self.physical.values().filter(|physical| physical.source == source);
         let unread: Vec<Arc<File>> = of_source
             // Of what is packed, nothing is cut and filled again; and to look would be to unpack it.
@@ -357,7 +358,7 @@ fn compare_with_attached(files: &dyn FileSystem, file: &File, content: &mut Cont
 }
 
 /// What is at the path of a file that is followed.
-pub(super) enum Carrier {
+enum Carrier {
     /// The physical file, with what was read from it.
     Itself(Content, Stat),
     /// Another physical file, or none.
@@ -367,7 +368,7 @@ pub(super) enum Carrier {
 }
 
 impl Carrier {
-    pub(super) fn open(files: &dyn FileSystem, file: &File) -> io::Result<Self> {
+    fn open(files: &dyn FileSystem, file: &File) -> io::Result<Self> {
         let (path, key, head, position, complete) = {
             let state = file.lock();
             (Arc::clone(&state.path), state.key, state.head, state.cursor.position, state.complete)
