@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::Instant;
 
+use integration_tests::TEN_FIELDS;
 use logweir::config;
 use logweir::encode::{Buffers, FileFields, Item, Layout};
 use logweir::enrich::Chain;
@@ -15,19 +16,6 @@ use logweir::record::{Document, Field, FileId, LineId, RawLine, Value};
 const LINES: usize = 1000;
 const ROUNDS: usize = 400;
 const TIME: i64 = 1_431_857_103_000_000_000;
-
-const TEN_FIELDS: [&str; 10] = [
-    "source.address",
-    "user.name",
-    "@timestamp",
-    "http.request.method",
-    "url.original",
-    "http.version",
-    "http.response.status_code",
-    "http.response.body.bytes",
-    "http.request.referrer",
-    "user_agent.original",
-];
 
 const AGENTS: [&str; 4] = [
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_9_1) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/32.0.1700.77 Safari/537.36",

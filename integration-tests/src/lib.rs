@@ -19,3 +19,17 @@ pub use daemon::{Daemon, Run, Workspace};
 pub use node::Node;
 pub use proxy::Proxy;
 pub use way::Way;
+
+/// The ten fields that logweir is compared with other shippers by.
+pub const TEN_FIELDS: [&str; 10] = [
+    "source.address",
+    "user.name",
+    "@timestamp",
+    "http.request.method",
+    "url.original",
+    "http.version",
+    "http.response.status_code",
+    "http.response.body.bytes",
+    "http.request.referrer",
+    "user_agent.original",
+];

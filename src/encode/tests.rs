@@ -243,19 +243,7 @@ fn a_full_document_is_written_in_order() {
 
 #[test]
 fn the_ten_fields_of_the_peers_are_all_that_is_kept() {
-    let keep = [
-        "source.address",
-        "user.name",
-        "@timestamp",
-        "http.request.method",
-        "url.original",
-        "http.version",
-        "http.response.status_code",
-        "http.response.body.bytes",
-        "http.request.referrer",
-        "user_agent.original",
-    ];
-    let layout = layout(json!({}), &keep).unwrap();
+    let layout = layout(json!({}), &integration_tests::TEN_FIELDS).unwrap();
     let mut doc = Document::default();
     for &field in Field::ALL {
         if field != Field::UserAgent {

@@ -117,8 +117,7 @@ fn figures(ours: &[Filled], ready: &[Filled], best_peer: Option<f64>, scale: f64
         on_disk = on_disk.judged(Goal::at_most(best), scale);
     }
     let [best_speed, best_on_disk] = plain(ready).map(|figure| figure.renamed("ready-made: "));
-    let memory = ours.iter().filter_map(|round| round.cost).map(|cost| cost.max_rss_bytes).max().unwrap_or(0);
-    let memory = Figure::new("memory, peak", Unit::Mebibytes, memory as f64 / f64::from(1 << 20));
+    let memory = Figure::peak_memory(ours.iter().filter_map(|round| round.cost).map(|cost| cost.max_rss_bytes));
     vec![
         share.judged(goal::ELASTIC_SHARE, scale),
         speed,
@@ -134,7 +133,7 @@ fn record(bench: &Bench, input: &Input, bodies: &Path) -> Result<()> {
     eprintln!("bench: elastic, recording what the daemon sends");
     let options = sink::Options { record: Some(bodies.to_owned()), ..Default::default() };
     let sink = Sink::start(&bench.program, &options)?;
-    let place = Place::new(bench, &setup(input, &format!("http://{}", sink.address)))?;
+    let place = Place::new(bench, &setup(input, &sink.url()))?;
     let cost = place.run_once()?;
     let counted = sink.counted()?;
     let whole = ended_well(&cost).and_then(|()| crate::throughput::delivered(&counted, input.lines));

@@ -50,7 +50,7 @@ pub(crate) fn run(bench: &Bench, input: &Input) -> Result<Outcome> {
     let middle = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
     let most = |figure: fn(&Round) -> f64| rounds.iter().map(figure).fold(0.0, f64::max);
     let least = rounds.iter().map(|round| round.least_unread_lines).min().unwrap_or(0) as f64;
-    let memory = most(|round| round.max_rss_bytes as f64 / f64::from(1 << 20));
+    let memory = Figure::peak_memory(rounds.iter().map(|round| round.max_rss_bytes));
     let figures = vec![
         // Of all rounds: no file means no file.
         Figure::new("longest wait of another file", Unit::Milliseconds, most(|round| round.delays.max_ms))
@@ -59,7 +59,7 @@ pub(crate) fn run(bench: &Bench, input: &Input) -> Result<Outcome> {
         Figure::new("wait of other files, p99", Unit::Milliseconds, middle(|round| round.delays.p99_ms)),
         Figure::new("events/s of the hot file", Unit::PerSecond, middle(|round| round.hot_lines_per_second)),
         Figure::new("unread lines of the hot file, least", Unit::Count, least),
-        Figure::new("memory, peak", Unit::Mebibytes, memory).judged(goal::MEMORY, bench.scale),
+        memory.judged(goal::MEMORY, bench.scale),
     ];
     let note = format!(
         "{OTHERS} files of {LINES_PER_SECOND} lines a second and one that is kept {AHEAD} lines ahead of the sink, for {SECONDS} s"
@@ -74,7 +74,7 @@ fn once(bench: &Bench, input: &Input) -> Result<Round> {
     let file = |name: &str| File::create(logs.path().join(name));
     let others = (0..OTHERS).map(|number| file(&format!("{number}.log"))).collect::<Result<Vec<_>, _>>()?;
     let mut hot = Hot { from: File::open(&input.file)?, to: file("hot.log")?, lines: 0, block: vec![0; BLOCK_BYTES] };
-    let place = Place::new(bench, &Setup::tail(&logs.path().join("*.log"), &format!("http://{}", sink.address)))?;
+    let place = Place::new(bench, &Setup::tail(&logs.path().join("*.log"), &sink.url()))?;
     let daemon = place.start()?;
     let run = || -> Result<Round> {
         daemon.ready()?;

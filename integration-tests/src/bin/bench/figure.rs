@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::stats::thousands;
+use crate::stats::{mib, thousands};
 
 /// What a figure counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -89,6 +89,11 @@ impl Figure {
     /// Without a goal.
     pub(crate) fn new(what: impl Into<String>, unit: Unit, measured: f64) -> Self {
         Self { what: what.into(), unit, goal: None, here: None, measured, met: None }
+    }
+
+    /// The most memory that any round had at once.
+    pub(crate) fn peak_memory(rounds: impl Iterator<Item = u64>) -> Self {
+        Self::new("memory, peak", Unit::Mebibytes, mib(rounds.max().unwrap_or(0)))
     }
 
     /// With a goal, on a machine that is `scale` times as fast as the reference machine. What is not a number meets none.

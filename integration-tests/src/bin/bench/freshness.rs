@@ -39,7 +39,7 @@ pub(crate) fn run(bench: &Bench, name: &str, p50: Goal, p99: Goal) -> Result<Out
         rounds.push(once(bench)?);
     }
     let middle = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
-    let memory = rounds.iter().map(|round| round.max_rss_bytes).max().unwrap_or(0) as f64 / f64::from(1 << 20);
+    let memory = Figure::peak_memory(rounds.iter().map(|round| round.max_rss_bytes));
     let figures = vec![
         Figure::new("written to acknowledged, p50", Unit::Milliseconds, middle(|round| round.delays.p50_ms))
             .judged(p50, bench.scale),
@@ -47,7 +47,7 @@ pub(crate) fn run(bench: &Bench, name: &str, p50: Goal, p99: Goal) -> Result<Out
             .judged(p99, bench.scale),
         Figure::new("written to acknowledged, longest", Unit::Milliseconds, middle(|round| round.delays.max_ms)),
         Figure::new("CPU an event", Unit::Microseconds, middle(|round| round.cpu_us_per_event)),
-        Figure::new("memory, peak", Unit::Mebibytes, memory).judged(goal::MEMORY, bench.scale),
+        memory.judged(goal::MEMORY, bench.scale),
     ];
     let note = format!("{PER_SECOND} lines a second for {SECONDS} s, each with a write of its own");
     Ok(Outcome::new(name, figures, note, json!(rounds)))
@@ -59,7 +59,7 @@ fn once(bench: &Bench) -> Result<Round> {
     let logs = tempfile::tempdir_in(&bench.dir)?;
     let log = logs.path().join("access.log");
     let file = File::create(&log)?;
-    let place = Place::new(bench, &Setup::tail(&log, &format!("http://{}", sink.address)))?;
+    let place = Place::new(bench, &Setup::tail(&log, &sink.url()))?;
     let daemon = place.start()?;
     let run = || -> Result<Round> {
         daemon.ready()?;

@@ -17,7 +17,7 @@ use crate::report::Outcome;
 use crate::scenario::goal;
 use crate::sink::{self, Sink};
 use crate::stamp::write_line;
-use crate::stats::unix_ns;
+use crate::stats::{mib, unix_ns};
 use crate::throughput::judge;
 
 const FILES: u64 = 20_000;
@@ -30,7 +30,6 @@ const REST: Duration = Duration::from_secs(5);
 /// Three scans.
 const WINDOW: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(60);
-const MIB: f64 = 1_048_576.0;
 
 /// What the run was like. There is one: it takes long, and varies little.
 #[derive(Debug, Serialize)]
@@ -50,7 +49,6 @@ struct Round {
 pub(crate) fn run(bench: &Bench) -> Result<Outcome> {
     eprintln!("bench: idle, takes {} s", (REST + WINDOW).as_secs());
     let round = once(bench)?;
-    let mib = |bytes: u64| bytes as f64 / MIB;
     let figure = |what, unit, measured, goal| Figure::new(what, unit, measured).judged(goal, bench.scale);
     let figures = vec![
         figure("of a core", Unit::Percent, round.cpu_percent, goal::IDLE_CPU),
@@ -59,7 +57,7 @@ pub(crate) fn run(bench: &Bench) -> Result<Outcome> {
         figure("start with checkpoints to ready", Unit::Milliseconds, round.ready_ms, goal::IDLE_READY_MS),
         figure("first line after the start", Unit::Milliseconds, round.line_ms[0], goal::IDLE_LINE_MS),
         figure("first line after the rest", Unit::Milliseconds, round.line_ms[1], goal::IDLE_LINE_MS),
-        Figure::new("memory, peak", Unit::Mebibytes, mib(round.max_rss_bytes)),
+        Figure::peak_memory(std::iter::once(round.max_rss_bytes)),
         Figure::new("memory, peak of reading them all", Unit::Mebibytes, mib(round.indexing_max_rss_bytes)),
     ];
     let note = format!("{FILES} files, nothing written to them for {} s; one run", WINDOW.as_secs());
@@ -76,7 +74,7 @@ fn once(bench: &Bench) -> Result<Round> {
         append(logs.path(), number)?;
         File::open(path(logs.path(), number))?.set_modified(SystemTime::now() - AGE)?;
     }
-    let place = Place::new(bench, &Setup::tail(&logs.path().join("*/*.log"), &format!("http://{}", sink.address)))?;
+    let place = Place::new(bench, &Setup::tail(&logs.path().join("*/*.log"), &sink.url()))?;
     let run = || -> Result<Round> {
         let daemon = place.start()?;
         sink.wait_for(FILES, PATIENCE)?;

@@ -12,7 +12,7 @@ use crate::figure::{Figure, Unit};
 use crate::input::Input;
 use crate::report::Outcome;
 use crate::scenario::{Scenario, goal};
-use crate::stats::{median, thousands};
+use crate::stats::{median, mib, thousands};
 use crate::throughput::{self, Round};
 
 /// Of a line, generously.
@@ -50,9 +50,7 @@ fn ensure_room(dir: &Path, bytes: u64) -> Result<()> {
 
 fn figures(all: &[(u64, Vec<Round>)], scale: f64) -> Vec<Figure> {
     let speed = |rounds: &[Round]| median(rounds.iter().map(|round| round.events_per_second));
-    let memory = |rounds: &[Round]| {
-        rounds.iter().map(|round| round.process.max_rss_bytes).max().unwrap_or(0) as f64 / f64::from(1 << 20)
-    };
+    let memory = |rounds: &[Round]| mib(rounds.iter().map(|round| round.process.max_rss_bytes).max().unwrap_or(0));
     let mut figures = Vec::new();
     for (lines, rounds) in all {
         let of = |what: &str| format!("{what}, {} lines", thousands(*lines as f64));

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result, bail};
+use integration_tests::TEN_FIELDS;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -41,18 +42,7 @@ impl Setup {
 
     /// The same with the ten fields that peers were measured with.
     pub(crate) fn ten_fields(mut self) -> Self {
-        self.source["keep_fields"] = json!([
-            "@timestamp",
-            "source.address",
-            "user.name",
-            "http.request.method",
-            "url.original",
-            "http.version",
-            "http.response.status_code",
-            "http.response.body.bytes",
-            "http.request.referrer",
-            "user_agent.original",
-        ]);
+        self.source["keep_fields"] = json!(TEN_FIELDS);
         self
     }
 }

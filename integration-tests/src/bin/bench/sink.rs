@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::stamp::Delays;
@@ -93,18 +94,24 @@ impl Sink {
         Ok(Self { address, agent: ureq::Agent::new_with_defaults(), child, input })
     }
 
+    /// The same as a daemon is told.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let answer = self.agent.get(format!("{}/{path}", self.url())).call();
+        answer.and_then(|mut answer| answer.body_mut().read_json()).context("the sink does not answer")
+    }
+
     /// What it counted until now.
     pub(crate) fn counted(&self) -> Result<Counted> {
-        let url = format!("http://{}/_sink", self.address);
-        let answer = self.agent.get(&url).call().and_then(|mut answer| answer.body_mut().read_json());
-        answer.context("the sink does not answer")
+        self.ask("_sink")
     }
 
     /// How many documents it counted until now; costs the sink little, so it can be asked often.
     pub(crate) fn documents(&self) -> Result<u64> {
-        let url = format!("http://{}/_documents", self.address);
-        let answer = self.agent.get(&url).call().and_then(|mut answer| answer.body_mut().read_json());
-        answer.context("the sink does not answer")
+        self.ask("_documents")
     }
 
     /// How long lines took, once so many of them were answered, which is a moment after they were counted.

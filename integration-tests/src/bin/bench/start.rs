@@ -41,7 +41,7 @@ pub(crate) fn run(bench: &Bench, input: &Input) -> Result<Outcome> {
 
 fn once(bench: &Bench, input: &Input) -> Result<Round> {
     let sink = Sink::start(&bench.program, &sink::Options::default())?;
-    let place = Place::new(bench, &Setup::tail(&input.file, &format!("http://{}", sink.address)))?;
+    let place = Place::new(bench, &Setup::tail(&input.file, &sink.url()))?;
     let run = || -> Result<Round> {
         let daemon = place.start()?;
         let started_ns = daemon.process.started_ns;

@@ -7,6 +7,11 @@ pub(crate) fn unix_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
+/// Bytes in MiB.
+pub(crate) fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 /// Events a second, or the like; 0 where no time passed.
 pub(crate) fn rate(count: u64, time: Duration) -> f64 {
     let seconds = time.as_secs_f64();

@@ -20,7 +20,6 @@ use crate::stats::{median, thousands};
 
 /// How long the slow sink takes for a request.
 const SLOW: Duration = Duration::from_millis(50);
-const MIB: f64 = 1_048_576.0;
 
 /// What one run was like.
 #[derive(Clone, Debug, Serialize)]
@@ -90,7 +89,7 @@ pub(crate) fn once(bench: &Bench, input: &Input, scenario: Scenario) -> Result<R
     let delay = if scenario == Scenario::Slow { SLOW } else { Duration::ZERO };
     let options = sink::Options { delay: delay.as_millis() as u64, verify: bench.verify, ..Default::default() };
     let sink = Sink::start(&bench.program, &options)?;
-    let mut setup = Setup::tail(&input.file, &format!("http://{}", sink.address));
+    let mut setup = Setup::tail(&input.file, &sink.url());
     match scenario {
         Scenario::TenFields => setup = setup.ten_fields(),
         Scenario::Chunks => {
@@ -130,11 +129,10 @@ pub(crate) fn delivered(counted: &Counted, lines: u64) -> Result<()> {
 /// Medians without goals, for memory the largest: events a second, CPU, memory, CPU of the sink.
 fn plain(rounds: &[Round]) -> [Figure; 4] {
     let middle = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
-    let memory = rounds.iter().map(|round| round.process.max_rss_bytes).max().unwrap_or(0) as f64 / MIB;
     [
         Figure::new("events/s", Unit::PerSecond, middle(|round| round.events_per_second)),
         Figure::new("CPU an event", Unit::Microseconds, middle(|round| round.cpu_us_per_event)),
-        Figure::new("memory, peak", Unit::Mebibytes, memory),
+        Figure::peak_memory(rounds.iter().map(|round| round.process.max_rss_bytes)),
         Figure::new("CPU of the sink", Unit::Microseconds, middle(|round| round.sink_us_per_event)),
     ]
 }
