@@ -1,0 +1,199 @@
+//! Instructions a line, stage by stage, with budgets: `cargo bench --bench instructions` fails where one is exceeded.
+//!
+//! Instructions, counted by callgrind, are the same on every machine and under any load, so that a regression of a few
+//! percent can be refused where a clock would need an idle machine. They are not time: `make bench` measures that.
+//! Each budget is what was measured when it was set and 5 % more. Needs `valgrind` and `cargo install gungraun-runner`.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::time::Instant;
+
+use gungraun::prelude::*;
+use logweir::checkpoint::FileRow;
+use logweir::checkpoint::ledger::Ledger;
+use logweir::config;
+use logweir::encode::{Buffers, FileFields, Item, Layout};
+use logweir::enrich::Chain;
+use logweir::index::reply;
+use logweir::parse::{Cache, Format};
+use logweir::record::{Document, FileId, LineId, Outcomes, Position, RawLine, Run, Span, tail_hash};
+
+/// Lines in one measurement: so many that what happens once does not count.
+const LINES: usize = 1000;
+const FILE: FileId = FileId([1, 2, 3, 4, 5, 6, 7, 8]);
+const TIME: i64 = 1_431_857_103_000_000_000;
+
+/// The fields that the comparison with other shippers asks for.
+const TEN_FIELDS: [&str; 10] = [
+    "source.address",
+    "user.name",
+    "@timestamp",
+    "http.request.method",
+    "url.original",
+    "http.version",
+    "http.response.status_code",
+    "http.response.body.bytes",
+    "http.request.referrer",
+    "user_agent.original",
+];
+
+/// A thousand lines of a real log, and everything that a pump keeps between lines, warm.
+struct Bench {
+    lines: Vec<Vec<u8>>,
+    format: Format,
+    chain: Chain,
+    layout: Layout,
+    file: FileFields,
+    document: Document,
+    cache: Cache,
+    buffers: Buffers,
+    out: Vec<u8>,
+}
+
+impl Bench {
+    fn new(keep: &[&str]) -> Self {
+        let log = include_bytes!("../integration-tests/data/apache-combined-2015-05.log");
+        let lines: Vec<Vec<u8>> = log.split(|byte| *byte == b'\n').take(LINES).map(<[u8]>::to_vec).collect();
+        let source: config::Source = serde_json::from_value(serde_json::json!({
+            "name": "web", "paths": [], "dataset": "apache.access", "format": "combined", "keep_fields": keep,
+        }))
+        .expect("a valid source");
+        let enrich = config::Enrich::default();
+        let layout = Layout::new(&source, &enrich, &config::Elasticsearch::default(), "web-1.example").expect("a layout");
+        let mut bench = Self {
+            format: Format::compile(&source.format, &source.map).expect("a format"),
+            chain: Chain::new(&enrich, layout.keep()),
+            layout,
+            file: FileFields::new(Path::new("/var/log/apache2/access.log"), FILE),
+            document: Document::default(),
+            cache: Cache::default(),
+            buffers: Buffers::default(),
+            out: Vec::with_capacity(4 << 20),
+            lines,
+        };
+        bench.lines(true, true);
+        bench.out.clear();
+        bench
+    }
+
+    /// All lines through parsing and as far as asked.
+    fn lines(&mut self, enrich: bool, encode: bool) {
+        let mut offset = 0;
+        for line in &self.lines {
+            self.document.clear();
+            self.format.parse(black_box(line), &mut self.document, &mut self.cache);
+            if enrich {
+                self.chain.apply(line, &mut self.document);
+            }
+            if encode {
+                let id = LineId::new(FILE, offset, line);
+                let raw = RawLine { bytes: line, offset, cut: false };
+                let item = Item { line: raw, id, file: &self.file, time: TIME, index: None };
+                self.layout.encode(&item, &mut self.document, &mut self.buffers, &mut self.out);
+                offset += line.len() as u64 + 1;
+            }
+            black_box(&self.document);
+        }
+    }
+}
+
+#[library_benchmark]
+#[bench::combined(Bench::new(&[]))]
+fn parse(mut bench: Bench) -> Bench {
+    bench.lines(false, false);
+    bench
+}
+
+#[library_benchmark]
+#[bench::combined(Bench::new(&[]))]
+fn parse_enrich(mut bench: Bench) -> Bench {
+    bench.lines(true, false);
+    bench
+}
+
+#[library_benchmark]
+#[bench::default_document(Bench::new(&[]))]
+#[bench::ten_fields(Bench::new(&TEN_FIELDS))]
+fn parse_enrich_encode(mut bench: Bench) -> Bench {
+    bench.lines(true, true);
+    bench
+}
+
+#[library_benchmark]
+#[bench::combined(Bench::new(&[]))]
+fn id(bench: Bench) -> Bench {
+    for line in &bench.lines {
+        black_box(LineId::new(FILE, 123_456, black_box(line)));
+    }
+    bench
+}
+
+fn answer() -> String {
+    format!(r#"{{"errors":false,"items":[{}]}}"#, vec![r#"{"create":{"status":201}}"#; LINES].join(","))
+}
+
+#[library_benchmark]
+#[bench::created(answer())]
+fn reply(answer: String) -> String {
+    black_box(reply::decode(answer.as_bytes(), LINES).expect("an answer"));
+    answer
+}
+
+/// A ledger with one file, and a thousand runs of it.
+fn ledger_of_one() -> (Ledger, Vec<Run>) {
+    let mut ledger = Ledger::default();
+    let path: std::sync::Arc<Path> = Path::new("/var/log/apache2/access.log").into();
+    let row = FileRow {
+        id: FILE,
+        source: "web".into(),
+        path: path.clone(),
+        inode: 1,
+        birth_ns: 1,
+        head_len: 1,
+        head_hash: 1,
+        ordinal: 0,
+        start: 0,
+        position: Position { offset: 0, tail_hash: tail_hash(&[]) },
+        reserved: 0,
+        size: 0,
+        mtime_ns: 0,
+        format: None,
+        last_time_ns: None,
+        done: false,
+        outcomes: Outcomes::default(),
+        first_seen: 0,
+        last_seen: 0,
+    };
+    ledger.admit(row, 64 << 20).expect("new");
+    let run = |number: usize| Run {
+        file: FILE,
+        path: path.clone(),
+        span: Span { start: number as u64 * 100, end: (number as u64 + 1) * 100 },
+        tail_hash: number as u64,
+        lines: 1,
+        skipped: 0,
+        doubtful: false,
+        read_at: Instant::now(),
+    };
+    (ledger, (0..LINES).map(run).collect())
+}
+
+/// A run here is one line; in life it is some thousands.
+#[library_benchmark]
+#[bench::runs(ledger_of_one())]
+fn ledger((mut ledger, runs): (Ledger, Vec<Run>)) -> (Ledger, Vec<Run>) {
+    for run in &runs {
+        ledger.read(run, Some(TIME)).expect("in order");
+    }
+    for run in runs.iter().rev() {
+        ledger.settle(FILE, run.span, Outcomes { created: 1, ..Outcomes::default() }).expect("read");
+    }
+    black_box(ledger.take_changes());
+    (ledger, runs)
+}
+
+library_benchmark_group!(name = stages, benchmarks = [parse, parse_enrich, parse_enrich_encode, id, reply, ledger]);
+main!(
+    config = LibraryBenchmarkConfig::default().tool(Callgrind::with_args(["--cache-sim=no"])),
+    library_benchmark_groups = stages
+);
