@@ -2,7 +2,6 @@
 
 mod doubt;
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use super::reply::{self, Failure, ItemReply};
 use super::retry::{Cause, Delays};
 use super::tally::{Outcome, Tally};
 use super::verdict::{self, Verdict, Whole};
-use super::{Shared, bulk_path};
+use super::{Shared, bulk_path, gzip};
 use crate::client::{Kind, Method, Reply, Request, SendError};
 use crate::record::{Batch, Item};
 use crate::simulated::{Bug, put_back};
@@ -233,7 +232,7 @@ impl Flight {
         let shared = &self.shared;
         let mut body = self.batch.body.slice(self.position(start)..self.position(end));
         if shared.gzip {
-            body = compress(body).await;
+            body = gzip::pack(body).await;
         }
         let deadline = shared.cfg.request_timeout.0;
         // The cluster waits for a missing shard for half of the time that we wait for the cluster.
@@ -467,19 +466,5 @@ fn letter(batch: &Batch, index: usize, status: u16, failure: &Failure, time: &st
         kind: failure.kind.clone(),
         reason: failure.reason.clone(),
         document,
-    }
-}
-
-/// The body as gzip, packed on a thread that may block.
-async fn compress(body: Bytes) -> Bytes {
-    let packed = tokio::task::spawn_blocking(move || {
-        let mut encoder =
-            flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 8), flate2::Compression::fast());
-        // Writing into memory does not fail.
-        encoder.write_all(&body).and_then(|()| encoder.finish()).unwrap_or_default()
-    });
-    match packed.await {
-        Ok(packed) => packed.into(),
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }

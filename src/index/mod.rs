@@ -29,6 +29,7 @@ use tally::Tally;
 pub mod dead_letter;
 pub mod events;
 mod flight;
+mod gzip;
 mod holds;
 pub mod in_flight;
 pub mod limit;
