@@ -37,6 +37,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// is to be done.
 const SCAN_SHARE: u32 = 20;
 
+/// The same of scans that nothing asked for: of very many files they are rarer than `scan_interval`.
+const SAFETY_SHARE: u32 = 1000;
+
 /// A file whose last change is longer ago than this when it is first seen is part of the backlog.
 const BACKLOG_AGE_NS: i64 = 60_000_000_000;
 
@@ -177,6 +180,8 @@ pub struct Follower {
     freed: HashMap<PathBuf, Instant>,
     /// While a scan goes on: the sources whose unread files were looked at, before new ones are taken in.
     looked_at: Option<BTreeSet<usize>>,
+    /// Something changed since all was settled.
+    lags: bool,
 }
 
 impl Follower {
@@ -217,6 +222,7 @@ impl Follower {
             rested: now,
             freed: HashMap::new(),
             looked_at: None,
+            lags: true,
         };
         for row in rows {
             follower.remember(&row);
@@ -387,7 +393,8 @@ impl Follower {
         self.scans += 1;
         self.shared.metrics.scanned(now - began);
         self.rested = now + listed * SCAN_SHARE;
-        self.next_scan = now + self.shared.config.read.scan_interval.0;
+        let share = if self.unwatched.is_empty() && self.watcher.is_some() { SAFETY_SHARE } else { SCAN_SHARE };
+        self.next_scan = now + self.shared.config.read.scan_interval.0.max(listed * share);
         claimed_twice.map_or(Ok(()), Err)
     }
 
@@ -426,6 +433,7 @@ impl Follower {
         let now = Instant::now();
         let key = stat.key();
         let Some(physical) = self.physical.get_mut(&key) else {
+            self.lags = true;
             self.paths.insert(path.to_owned(), key);
             let physical = Physical {
                 path: path.to_owned(),
@@ -455,6 +463,7 @@ impl Follower {
         let reborn = physical.stat.birth_ns != stat.birth_ns;
         let changed = physical.stat != stat;
         if changed {
+            self.lags = true;
             physical.still_since = now;
         }
         physical.stat = stat;
@@ -603,7 +612,13 @@ impl Follower {
 
     /// Bytes on disk that are not settled yet; and descriptors of idle files given back when they are scarce.
     fn measure_lag(&mut self) {
+        self.shared.metrics.set(Gauge::HeldDeleted, self.held.values().sum());
+        self.shared.metrics.set(Gauge::WatchedFiles, self.physical.len() as u64);
         let scarce = !self.shared.slots.has_room();
+        // Of very many files that stand still nothing is new.
+        if !(self.lags || scarce) {
+            return;
+        }
         let mut lag = 0;
         for (id, identity) in &self.identities {
             let Some(file) = &identity.file else { continue };
@@ -617,9 +632,8 @@ impl Follower {
                 }
             }
         }
-        self.shared.metrics.set(Gauge::HeldDeleted, self.held.values().sum());
         self.shared.metrics.set(Gauge::Lag, lag);
-        self.shared.metrics.set(Gauge::WatchedFiles, self.physical.len() as u64);
+        self.lags = lag > 0;
     }
 
     /// With `--once`: whether everything that is there was read and settled.
