@@ -59,7 +59,8 @@ impl Bench {
         }))
         .expect("a valid source");
         let enrich = config::Enrich::default();
-        let layout = Layout::new(&source, &enrich, &config::Elasticsearch::default(), "web-1.example").expect("a layout");
+        let layout =
+            Layout::new(&source, &enrich, &config::Elasticsearch::default(), "web-1.example").expect("a layout");
         let mut bench = Self {
             format: Format::compile(&source.format, &source.map).expect("a format"),
             chain: Chain::new(&enrich, layout.keep()),

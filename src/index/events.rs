@@ -15,6 +15,11 @@ pub trait Events: Send + Sync + 'static {
         let _ = (duration, bytes, documents);
     }
 
+    /// So many requests may be on their way now.
+    fn window(&self, requests: usize) {
+        let _ = requests;
+    }
+
     /// A stretch of a file is settled: how its lines ended, and how long since its first line was read.
     fn settled(&self, outcomes: Outcomes, latency: Duration) {
         let _ = (outcomes, latency);

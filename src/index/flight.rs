@@ -184,6 +184,9 @@ impl Flight {
             shared.deps.events.limiter_wait(wait);
         }
         let name = format!("{}{:x}", shared.process, shared.sent.fetch_add(1, Ordering::Relaxed));
+        if let Some(permit) = &mut self.permit {
+            permit.leave();
+        }
         let sent_at = Instant::now();
         let result = self.request(start, end, &name).await;
         let took = sent_at.elapsed();
@@ -223,7 +226,7 @@ impl Flight {
             return Err(Some(self.doubt(start, end, (name, Some(reply.node)), Cause::Ambiguous, words)));
         };
         let refused = answers.iter().any(|alike| alike.reply.status == 429);
-        self.observe(if refused { Signal::Refused } else { Signal::Answered(took) });
+        self.observe(if refused { Signal::Refused } else { Signal::Answered { took, bytes: bytes as u64 } });
         let again = self.judge(start, &answers, sent_at, name).await;
         Ok(again.map(|cause| Again { cause, after, words: "some documents were refused for now".to_owned() }))
     }
@@ -371,7 +374,7 @@ impl Flight {
 
     fn observe(&self, signal: Signal) {
         if let Some(permit) = &self.permit {
-            permit.observe(signal);
+            self.shared.deps.events.window(permit.observe(signal));
         }
     }
 

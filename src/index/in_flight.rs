@@ -1,76 +1,186 @@
-//! How many requests are on their way at once: between 1 and the configured maximum, by what answers say.
+//! How many requests are on their way at once: between 1 and the configured maximum, as many as make it faster.
 //!
-//! It grows while answers come in the usual time and the window is full, and shrinks when the cluster refuses or does
-//! not answer. [`Window`] is the pure decision; [`InFlight`] hands out permits by it.
+//! What each request of a full window moves in its time, times their number, is what the window moves. A window that is
+//! all in use is tried larger, and stays so if that moved more: then it was latency that held it. On the plateau, where
+//! requests only wait for one another, it is tried smaller, and stays so if that moved as much. So a cluster far away gets
+//! many requests, one on the same cores few. Refusals halve it; so does silence.
+//! [`Window`] is the pure decision; [`InFlight`] hands out permits by it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// Where it starts: two hide one's latency behind the other's work.
-const START: f64 = 2.0;
-/// An answer that takes so many times the usual is a sign of a queue in the cluster: no growth.
-const SLOW: f64 = 2.0;
-/// How much of the newest answer goes into the usual time.
-const WEIGHT: f64 = 0.05;
+/// Where it starts.
+const START: usize = 4;
+/// While it still doubles, so many answers are enough to tell.
+const FEW: usize = 3;
+/// Later, so many.
+const MANY: usize = 16;
+/// Larger by half must move so much more to stay: a fifth of the half.
+const WORTH: f64 = 0.2;
+/// Smaller may move so much less to stay.
+const SLACK: f64 = 0.02;
+/// The longest rest between two trials, in rounds.
+const LONGEST_REST: u32 = 32;
 
 /// What an answer says about the number of requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Signal {
-    /// An answer came after this time.
-    Answered(Duration),
+    /// An answer came.
+    Answered {
+        /// After this time.
+        took: Duration,
+        /// To a body of so many bytes.
+        bytes: u64,
+    },
     /// 429, for the request or for items.
     Refused,
     /// No answer.
     Lost,
 }
 
+/// When a request left.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    /// By how often the size had changed.
+    generation: u64,
+    /// Whether the window was all in use then.
+    full: bool,
+}
+
 /// The number of requests that may be on their way, as pure state.
 #[derive(Debug)]
 pub struct Window {
-    size: f64,
-    max: f64,
-    usual: Option<f64>,
-    /// Requests that left before the last cut say nothing new when they are refused too.
-    ignore: usize,
+    size: usize,
+    max: usize,
+    generation: u64,
+    /// Still doubling.
+    starts: bool,
+    /// Bytes a second that a request moved, of those that left a full window of this generation.
+    pace: Mean,
+    /// The size before the trial, and what it moved.
+    trial: Option<(usize, f64)>,
+    /// Whether the last trial that failed was upwards.
+    too_large: bool,
+    /// Rounds until the next trial, and after the next that fails.
+    rest: u32,
+    next_rest: u32,
+}
+
+#[derive(Debug, Default)]
+struct Mean {
+    sum: f64,
+    count: usize,
+}
+
+impl Mean {
+    #[expect(clippy::cast_precision_loss, reason = "a number of answers")]
+    fn get(&self) -> f64 {
+        self.sum / self.count.max(1) as f64
+    }
 }
 
 impl Window {
-    /// Starts at two, or at the maximum if that is one.
+    /// Starts at four, or at the maximum if that is less.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "a number of requests")]
-        let max = max.max(1) as f64;
-        Self { size: START.min(max), max, usual: None, ignore: 0 }
+        Self {
+            size: START.min(max.max(1)),
+            max: max.max(1),
+            generation: 0,
+            starts: true,
+            pace: Mean::default(),
+            trial: None,
+            too_large: false,
+            rest: 0,
+            next_rest: 1,
+        }
     }
 
     /// How many requests may be on their way.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and the maximum")]
     pub fn size(&self) -> usize {
-        self.size as usize
+        self.size
     }
 
-    /// Takes in what happened to one of `in_use` requests (itself included).
-    pub fn observe(&mut self, signal: Signal, in_use: usize) {
-        let full = in_use >= self.size();
+    /// A request leaves, as one of `busy` that are on their way.
+    #[must_use]
+    pub fn leave(&self, busy: usize) -> Left {
+        Left { generation: self.generation, full: busy >= self.size }
+    }
+
+    /// Takes in what happened to a request.
+    pub fn observe(&mut self, signal: Signal, left: Left) {
+        // What left before the last change says nothing new, be it refused too.
+        if left.generation != self.generation {
+            return;
+        }
         match signal {
-            Signal::Answered(time) => {
-                self.ignore = self.ignore.saturating_sub(1);
-                let time = time.as_secs_f64();
-                let usual = self.usual.unwrap_or(time);
-                if full && time <= usual * SLOW {
-                    self.size = (self.size + 1.0 / self.size).min(self.max);
+            Signal::Answered { .. } if !left.full => {}
+            Signal::Answered { took, bytes } => {
+                #[expect(clippy::cast_precision_loss, reason = "bytes of a body")]
+                let pace = bytes as f64 / took.as_secs_f64().max(1e-6);
+                self.pace.sum += pace;
+                self.pace.count += 1;
+                let enough = if self.starts { FEW.max(self.size) } else { MANY.max(self.size) };
+                if self.pace.count >= enough {
+                    self.end_round();
                 }
-                self.usual = Some(usual + WEIGHT * (time - usual));
             }
-            Signal::Refused | Signal::Lost if self.ignore > 0 => self.ignore -= 1,
             Signal::Refused | Signal::Lost => {
-                self.size = (self.size / 2.0).max(1.0);
-                self.ignore = in_use.saturating_sub(1);
+                self.starts = signal == Signal::Lost;
+                self.trial = None;
+                (self.rest, self.next_rest) = (1, 1);
+                self.resize(self.size / 2);
             }
         }
+    }
+
+    fn resize(&mut self, size: usize) {
+        self.size = size.clamp(1, self.max);
+        self.generation += 1;
+        self.pace = Mean::default();
+    }
+
+    fn end_round(&mut self) {
+        #[expect(clippy::cast_precision_loss, reason = "a number of requests")]
+        let size = |size: usize| size as f64;
+        let moved = size(self.size) * self.pace.get();
+        match self.trial.take() {
+            Some((from, before)) => {
+                let grown = size(self.size) / size(from) - 1.0;
+                let least = if grown > 0.0 { 1.0 + WORTH * grown } else { 1.0 - SLACK };
+                if moved >= before * least {
+                    self.next_rest = 1;
+                } else {
+                    self.starts = false;
+                    self.too_large = grown > 0.0;
+                    self.rest = self.next_rest;
+                    self.next_rest = (self.next_rest * 2).min(LONGEST_REST);
+                    self.resize(from);
+                    return;
+                }
+            }
+            None if self.rest > 0 => {
+                self.rest -= 1;
+                self.pace = Mean::default();
+                return;
+            }
+            None => {}
+        }
+        let step = if self.starts { self.size } else { self.size.div_ceil(2) };
+        let next = if self.too_large { self.size - self.size / 3 } else { (self.size + step).min(self.max) };
+        if next == self.size {
+            // Nothing is beyond either end: the other way next time.
+            self.starts = false;
+            self.too_large = !self.too_large;
+            self.rest = self.next_rest;
+            self.pace = Mean::default();
+            return;
+        }
+        self.trial = Some((self.size, moved));
+        self.resize(next);
     }
 }
 
@@ -84,18 +194,27 @@ pub struct InFlight {
 #[derive(Debug)]
 struct State {
     window: Window,
-    in_use: usize,
+    /// Permits that were given.
+    given: usize,
+    /// Of them, those that are used: one may wait for something to send.
+    busy: usize,
 }
 
 /// Leave for one batch to be on its way, given back on drop.
 #[derive(Debug)]
-pub struct Permit(Arc<InFlight>);
+pub struct Permit {
+    of: Arc<InFlight>,
+    left: Option<Left>,
+}
 
 impl InFlight {
     /// Permits for at most `max` at once.
     #[must_use]
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { window: Window::new(max), in_use: 0 }), freed: Notify::new() })
+        Arc::new(Self {
+            state: Mutex::new(State { window: Window::new(max), given: 0, busy: 0 }),
+            freed: Notify::new(),
+        })
     }
 
     /// Waits for a permit. For one caller at a time. Cancel safe.
@@ -104,9 +223,9 @@ impl InFlight {
             let freed = self.freed.notified();
             {
                 let mut state = self.state();
-                if state.in_use < state.window.size() {
-                    state.in_use += 1;
-                    return Permit(Arc::clone(self));
+                if state.given < state.window.size() {
+                    state.given += 1;
+                    return Permit { of: Arc::clone(self), left: None };
                 }
             }
             freed.await;
@@ -119,20 +238,37 @@ impl InFlight {
 }
 
 impl Permit {
-    /// Takes in what happened to this permit's request.
-    pub fn observe(&self, signal: Signal) {
-        let mut state = self.0.state();
-        let in_use = state.in_use;
-        state.window.observe(signal, in_use);
+    /// A request of this permit leaves now.
+    pub fn leave(&mut self) {
+        let mut state = self.of.state();
+        if self.left.is_none() {
+            state.busy += 1;
+        }
+        self.left = Some(state.window.leave(state.busy));
+    }
+
+    /// Takes in what happened to the request that left last. Returns the size of the window.
+    pub fn observe(&self, signal: Signal) -> usize {
+        let mut state = self.of.state();
+        if let Some(left) = self.left {
+            state.window.observe(signal, left);
+        }
+        let size = state.window.size();
         drop(state);
-        self.0.freed.notify_one();
+        self.of.freed.notify_one();
+        size
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.state().in_use -= 1;
-        self.0.freed.notify_one();
+        let mut state = self.of.state();
+        state.given -= 1;
+        if self.left.is_some() {
+            state.busy -= 1;
+        }
+        drop(state);
+        self.of.freed.notify_one();
     }
 }
 
@@ -141,60 +277,91 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+    const BYTES: u64 = 1 << 20;
 
-    fn answered(window: &mut Window, time: Duration, times: usize) {
+    /// So many answers of a cluster that takes `took` for a request of a window of this size, all of them full.
+    fn answered(window: &mut Window, took: impl Fn(usize) -> Duration, times: usize) {
         for _ in 0..times {
-            window.observe(Signal::Answered(time), window.size());
+            let size = window.size();
+            window.observe(Signal::Answered { took: took(size), bytes: BYTES }, window.leave(size));
         }
     }
 
+    fn sizes(window: &mut Window, took: impl Fn(usize) -> Duration, times: usize) -> Vec<usize> {
+        (0..times)
+            .map(|_| {
+                answered(window, &took, 1);
+                window.size()
+            })
+            .collect()
+    }
+
     #[test]
-    fn a_slow_but_steady_cluster_gets_the_maximum() {
-        let mut window = Window::new(8);
-        assert_eq!(window.size(), 2);
-        answered(&mut window, 50 * MS, 100);
-        assert_eq!(window.size(), 8);
+    fn a_cluster_far_away_gets_the_maximum_within_a_few_rounds() {
+        let mut window = Window::new(32);
+        assert_eq!(window.size(), 4);
+        answered(&mut window, |_| 50 * MS, 4 + 8 + 16);
+        assert_eq!(window.size(), 32);
+        let sizes = sizes(&mut window, |_| 50 * MS, 10_000);
+        let full = sizes.iter().filter(|size| **size == 32).count();
+        assert!(full > 9_500, "{full} of {}", sizes.len());
+    }
+
+    #[test]
+    fn a_cluster_whose_requests_wait_for_one_another_gets_no_more_than_keep_it_busy() {
+        // Four at once keep its four cores busy.
+        let took = |size: usize| 10 * MS * u32::try_from(size.max(4)).unwrap() / 4;
+        let mut window = Window::new(64);
+        let sizes = sizes(&mut window, took, 10_000);
+        let later = &sizes[2_000..];
+        let mean = later.iter().sum::<usize>() / later.len();
+        assert!((3..=5).contains(&mean), "{mean}");
+        assert!(later.iter().all(|size| *size <= 6));
+    }
+
+    #[test]
+    fn it_follows_a_cluster_that_gets_slower_and_faster() {
+        let near = |size: usize| 10 * MS * u32::try_from(size.max(4)).unwrap() / 4;
+        let mut window = Window::new(64);
+        answered(&mut window, near, 1_000);
+        let before = window.size();
+        answered(&mut window, |_| 100 * MS, 5_000);
+        assert!(window.size() > 40, "{before} became {}", window.size());
+        answered(&mut window, near, 20_000);
+        assert!(window.size() <= 8, "{}", window.size());
     }
 
     #[test]
     fn it_does_not_grow_while_it_is_not_full() {
         let mut window = Window::new(8);
         for _ in 0..100 {
-            window.observe(Signal::Answered(MS), 1);
+            window.observe(Signal::Answered { took: MS, bytes: BYTES }, window.leave(1));
         }
-        assert_eq!(window.size(), 2);
-    }
-
-    #[test]
-    fn answers_that_take_much_longer_than_usual_stop_growth() {
-        let mut window = Window::new(64);
-        answered(&mut window, 10 * MS, 20);
-        let size = window.size();
-        answered(&mut window, 100 * MS, 2);
-        assert_eq!(window.size(), size);
+        assert_eq!(window.size(), 4);
     }
 
     #[test]
     fn refusals_halve_it_once_a_round_and_never_below_one() {
         let mut window = Window::new(8);
-        answered(&mut window, 10 * MS, 100);
+        answered(&mut window, |_| 10 * MS, 12);
+        assert_eq!(window.size(), 8);
+        let left = window.leave(8);
         for _ in 0..8 {
-            window.observe(Signal::Refused, 8);
+            window.observe(Signal::Refused, left);
         }
         assert_eq!(window.size(), 4);
         for _ in 0..100 {
-            window.observe(Signal::Lost, window.size());
+            window.observe(Signal::Lost, window.leave(1));
         }
         assert_eq!(window.size(), 1);
-        answered(&mut window, 10 * MS, 100);
-        assert_eq!(window.size(), 8);
+        answered(&mut window, |_| 10 * MS, 1_000);
+        assert!(window.size() >= 5, "{}", window.size());
     }
 
     #[test]
     fn a_maximum_of_one_is_kept() {
         let mut window = Window::new(1);
-        answered(&mut window, MS, 10);
-        assert_eq!(window.size(), 1);
+        assert!(sizes(&mut window, |_| MS, 1_000).iter().all(|size| *size == 1));
     }
 
     #[tokio::test(start_paused = true)]
@@ -210,17 +377,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_window_that_grew_lets_a_waiting_one_in() {
-        let in_flight = InFlight::new(3);
-        let first = in_flight.acquire().await;
-        let _second = in_flight.acquire().await;
-        let third = tokio::spawn({
+        let in_flight = InFlight::new(8);
+        let mut permits = Vec::new();
+        for _ in 0..4 {
+            permits.push(in_flight.acquire().await);
+        }
+        let fifth = tokio::spawn({
             let in_flight = Arc::clone(&in_flight);
             async move { in_flight.acquire().await }
         });
         tokio::task::yield_now().await;
-        for _ in 0..3 {
-            first.observe(Signal::Answered(MS));
+        permits.iter_mut().for_each(Permit::leave);
+        for _ in 0..4 {
+            permits[3].observe(Signal::Answered { took: MS, bytes: BYTES });
         }
-        third.await.expect("third");
+        fifth.await.expect("fifth");
     }
 }

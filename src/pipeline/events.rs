@@ -13,7 +13,7 @@ use crate::index::events::Events;
 use crate::index::retry::Cause;
 use crate::record::{Item, Outcomes};
 use crate::telemetry::events::{BatchRetried, DeadLettered};
-use crate::telemetry::{DocumentOutcome, Health, HoldCause, Metrics, RetryCause, Stage};
+use crate::telemetry::{DocumentOutcome, Gauge, Health, HoldCause, Metrics, RetryCause, Stage};
 
 /// Whoever is told.
 #[derive(Debug)]
@@ -41,6 +41,10 @@ impl Events for Told {
         self.health.beat(Stage::Index);
         self.health.clear(HoldCause::Unreachable);
         self.metrics.bulk_answered(bytes, duration);
+    }
+
+    fn window(&self, requests: usize) {
+        self.metrics.set(Gauge::Window, requests as u64);
     }
 
     fn settled(&self, outcomes: Outcomes, latency: Duration) {

@@ -165,6 +165,8 @@ closed_set! {
     Gauge {
         /// Bytes of request bodies on their way.
         InFlight = "logweir.in_flight",
+        /// Requests that may be on their way.
+        Window = "logweir.bulk.window",
         /// Bytes that are in files and not settled.
         Lag = "logweir.checkpoint.lag",
         /// Memory taken by batches, in bytes.
@@ -186,6 +188,7 @@ impl Gauge {
     pub(super) const fn unit(self) -> &'static str {
         match self {
             Self::OpenFiles | Self::WatchedFiles => "{file}",
+            Self::Window => "{request}",
             Self::InFlight
             | Self::Lag
             | Self::MemoryUsage
@@ -198,6 +201,7 @@ impl Gauge {
     pub(super) const fn description(self) -> &'static str {
         match self {
             Self::InFlight => "Bytes of request bodies on their way",
+            Self::Window => "Bulk requests that may be on their way at once, as many as make it faster",
             Self::Lag => "Bytes that are in files and not settled",
             Self::MemoryUsage => "Memory taken by batches",
             Self::MemoryLimit => "The most memory that batches may take",
