@@ -9,13 +9,13 @@ use clap::Args;
 
 use super::{CliError, ConfigArgs};
 use crate::config::{self, Config, Format, Loaded, Source};
-use crate::encode::{Buffers, FileFields, Item, decide_time};
-use crate::enrich::Chain;
-use crate::parse::{self, Cache};
+use crate::encode::FileFields;
+use crate::parse;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::run::host_name;
+use crate::pipeline::transform::{Context, OfSource, Transform};
 use crate::read::{Content, Cursor, Limits, Reader, Step};
-use crate::record::{Document, FileId, LineId};
+use crate::record::FileId;
 
 /// How much of the input `auto` looks at.
 const DETECT_BYTES: usize = 64 << 10;
@@ -75,32 +75,26 @@ pub fn run(args: &ParseArgs, loaded: &Loaded, out: &mut impl Write) -> Result<()
     let limits = Limits { max_line_bytes: usize::try_from(config.read.max_line_bytes.0).unwrap_or(usize::MAX) };
     let file = FileId([0; 8]);
     let fields = FileFields::new(&args.file, file);
-    let mut chain = Chain::new(&config.enrich, plan.layout.keep());
+    let (mut transform, mut source) = (Transform::default(), OfSource::new(plan, &config.enrich));
+    let mut context = Context {
+        plan,
+        format: &format,
+        enrich: &config.enrich,
+        file,
+        fields: &fields,
+        read_at: i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX),
+        last_time: None,
+    };
     let (mut reader, mut cursor) = (Reader::default(), Cursor::start());
-    let (mut document, mut cache, mut buffers) = (Document::default(), Cache::default(), Buffers::default());
-    let read_at = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
-    let mut last_time = None;
+    let mut body = Vec::new();
     loop {
-        let mut body = Vec::new();
         let mut failed = None;
         let step = reader
             .step(&mut content, &mut cursor, true, limits, |line, _| {
-                if line.bytes.is_empty() || !plan.filter.keeps(line.bytes) {
-                    return true;
-                }
-                document.clear();
-                format.parse(line.bytes, &mut document, &mut cache);
-                chain.apply(line.bytes, &mut document);
-                let (time, remark) = decide_time(document.time, last_time, read_at, &config.enrich);
-                document.tags.add(remark);
-                if remark.is_empty() {
-                    last_time = Some(time);
-                }
-                let id = LineId::new(file, line.offset, line.bytes);
-                let item = Item { line, id, file: &fields, time, index: None };
                 body.clear();
-                let source = plan.layout.encode(&item, &mut document, &mut buffers, &mut body);
-                failed = out.write_all(&body[source..]).err();
+                if let Some((_, document)) = transform.line(line, &mut context, &mut source, &mut body) {
+                    failed = out.write_all(&body[document..]).err();
+                }
                 failed.is_none()
             })
             .map_err(fail)?;

@@ -16,6 +16,7 @@ pub mod queue;
 pub mod run;
 #[cfg(test)]
 mod testing;
+pub mod transform;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -12,12 +12,10 @@ use super::Shared;
 use super::files::File;
 use super::follow::Report;
 use super::queue::Next;
+use super::transform::{Context, OfSource, Transform};
 use crate::batch::Builder;
-use crate::encode::{Buffers, IndexPattern, Item, decide_time};
-use crate::enrich::Chain;
-use crate::parse::{Cache, Format};
 use crate::read::{Content, Head, Limits, Reader, Step};
-use crate::record::{Batch, Document, LineId};
+use crate::record::Batch;
 use crate::telemetry::Stage;
 use crate::telemetry::events::LinesCut;
 
@@ -38,13 +36,9 @@ pub struct Pump {
     /// How long to wait for work or memory.
     patience: Duration,
     reader: Reader,
-    document: Document,
-    cache: Cache,
-    buffers: Buffers,
+    transform: Transform,
     /// By source.
-    patterns: Vec<Option<IndexPattern>>,
-    /// By source.
-    chains: Vec<Chain>,
+    sources: Vec<OfSource>,
     /// By destination; most daemons have one.
     builders: Vec<Option<Builder>>,
 }
@@ -68,20 +62,9 @@ impl Pump {
 
     /// The same for any way to hand on batches, and for any patience.
     pub(crate) fn with(shared: Arc<Shared>, patience: Duration, send: Box<dyn FnMut(Batch) + Send>) -> Self {
-        let chains = shared.plans.iter().map(|plan| Chain::new(&shared.config.enrich, plan.layout.keep())).collect();
+        let sources = shared.plans.iter().map(|plan| OfSource::new(plan, &shared.config.enrich)).collect();
         let builders = shared.destinations.iter().map(|_| None).collect();
-        Self {
-            send,
-            patience,
-            reader: Reader::default(),
-            document: Document::default(),
-            cache: Cache::default(),
-            buffers: Buffers::default(),
-            patterns: shared.plans.iter().map(|plan| plan.dated.clone()).collect(),
-            chains,
-            builders,
-            shared,
-        }
+        Self { send, patience, reader: Reader::default(), transform: Transform::default(), sources, builders, shared }
     }
 
     /// Works until the queue is closed; what was read by then is sent on.
@@ -242,42 +225,33 @@ impl Pump {
             }
         };
         state.format = Some(Arc::clone(&format));
-        let format: &Format = &format;
         let Some(builder) = self.builders[destination].as_mut() else { return Ok(Step::More { bytes: 0 }) };
-        let chain = &mut self.chains[file.source];
-        let pattern = &mut self.patterns[file.source];
-        let (document, cache, buffers) = (&mut self.document, &mut self.cache, &mut self.buffers);
+        let (transform, source) = (&mut self.transform, &mut self.sources[file.source]);
         let limits = Limits { max_line_bytes: shared.max_line_bytes };
-        let enrich = &shared.config.enrich;
-        let read_at_ns = shared.wall_clock_ns();
         let start = state.cursor.position;
         let doubtful = start.offset < state.doubt_end;
         builder.begin(file.id, &state.path, start, doubtful, Instant::now());
-        let fields = &state.fields;
+        let mut context = Context {
+            plan,
+            format: &format,
+            enrich: &shared.config.enrich,
+            file: file.id,
+            fields: &state.fields,
+            read_at: shared.wall_clock_ns(),
+            last_time: state.last_time,
+        };
         let complete = state.complete;
-        let mut last_time = state.last_time;
         let mut cut = 0;
         let step = loop {
             let step = self.reader.step(content, &mut state.cursor, complete, limits, |line, _| {
-                if line.bytes.is_empty() || !plan.filter.keeps(line.bytes) {
-                    builder.skipped();
-                    return true;
-                }
-                document.clear();
-                format.parse(line.bytes, document, cache);
-                cut += u64::from(line.cut);
-                chain.apply(line.bytes, document);
-                let (time, remark) = decide_time(document.time, last_time, read_at_ns, enrich);
-                document.tags.add(remark);
-                if remark.is_empty() {
-                    last_time = Some(time);
-                }
-                let id = LineId::new(file.id, line.offset, line.bytes);
-                let index = pattern.as_mut().map(|pattern| pattern.fill(time));
-                let item = Item { line, id, file: fields, time, index };
                 let start = builder.body().len();
-                let source = plan.layout.encode(&item, document, buffers, builder.body());
-                builder.added(id, line.offset, start, source);
+                match transform.line(line, &mut context, source, builder.body()) {
+                    Some((id, document)) => {
+                        cut += u64::from(line.cut);
+                        builder.added(id, line.offset, start, document);
+                    }
+                    None => builder.skipped(),
+                }
                 !builder.is_full(&shared.limits)
             });
             builder.reached(state.cursor.position);
@@ -288,6 +262,7 @@ impl Pump {
                 other => break other,
             }
         };
+        let last_time = context.last_time;
         state.last_time = last_time;
         if cut > 0 {
             LinesCut { path: &state.path, lines: cut, offset: start.offset }.emit(&shared.metrics);
