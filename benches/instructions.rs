@@ -6,8 +6,9 @@
 
 use std::hint::black_box;
 use std::path::Path;
-use std::time::Instant;
 
+
+use gungraun::Callgrind;
 use gungraun::prelude::*;
 use logweir::checkpoint::FileRow;
 use logweir::checkpoint::ledger::Ledger;
@@ -17,6 +18,7 @@ use logweir::enrich::Chain;
 use logweir::index::reply;
 use logweir::parse::{Cache, Format};
 use logweir::record::{Document, FileId, LineId, Outcomes, Position, RawLine, Run, Span, tail_hash};
+use tokio::time::Instant;
 
 /// Lines in one measurement: so many that what happens once does not count.
 const LINES: usize = 1000;
