@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::queue::Entry;
-use crate::encode::FileFields;
 use crate::filesystem::Stat;
 use crate::parse::Format;
 use crate::read::{Content, Cursor};
@@ -67,8 +66,6 @@ pub struct State {
     pub last_time: Option<i64>,
     /// Lines before this byte may be in Elasticsearch already.
     pub doubt_end: u64,
-    /// Its fields in documents.
-    pub fields: FileFields,
 }
 
 /// Where reading of a file stood lately. A copy that was made while the file went on, and was all that was left of it

@@ -23,7 +23,6 @@ use super::plan::Plan;
 use crate::checkpoint::{self, FileRow};
 use crate::config::Mode;
 use crate::discover::watch::{Hint, Watcher};
-use crate::encode::FileFields;
 use crate::filesystem::Stat;
 use crate::read::Compression;
 use crate::record::{FileId, Position};
@@ -83,7 +82,7 @@ pub struct Claimed {
 /// A physical file, as long as it is there.
 #[derive(Debug)]
 struct Physical {
-    path: PathBuf,
+    path: Arc<Path>,
     source: usize,
     stat: Stat,
     /// Since when `stat` is what it is.
@@ -156,7 +155,7 @@ pub struct Follower {
     hints: Option<Receiver<Hint>>,
     // Ordered, so that what is looked at first does not depend on chance.
     physical: BTreeMap<(u64, u64), Physical>,
-    paths: HashMap<PathBuf, (u64, u64)>,
+    paths: HashMap<Arc<Path>, (u64, u64)>,
     identities: BTreeMap<FileId, Identity>,
     by_head: HashMap<(u32, u64), Vec<FileId>>,
     finished: BTreeSet<FileId>,
@@ -177,7 +176,7 @@ pub struct Follower {
     /// No scan before this, whatever hints say.
     rested: Instant,
     /// Names that files lost lately.
-    freed: HashMap<PathBuf, Instant>,
+    freed: HashMap<Arc<Path>, Instant>,
     /// While a scan goes on: the sources whose unread files were looked at, before new ones are taken in.
     looked_at: Option<BTreeSet<usize>>,
     /// Something changed since all was settled.
@@ -415,7 +414,7 @@ impl Follower {
         if self.unwatched.is_empty() {
             return;
         }
-        let known: Vec<(PathBuf, usize)> = self
+        let known: Vec<(Arc<Path>, usize)> = self
             .physical
             .values()
             .filter(|physical| physical.path.parent().is_some_and(|parent| self.unwatched.contains(parent)))
@@ -434,9 +433,10 @@ impl Follower {
         let key = stat.key();
         let Some(physical) = self.physical.get_mut(&key) else {
             self.lags = true;
-            self.paths.insert(path.to_owned(), key);
+            let path: Arc<Path> = path.into();
+            self.paths.insert(Arc::clone(&path), key);
             let physical = Physical {
-                path: path.to_owned(),
+                path,
                 source,
                 stat,
                 still_since: now,
@@ -450,8 +450,8 @@ impl Follower {
             return;
         };
         let mut path = path;
-        let first_path = physical.path.clone();
-        if first_path != path {
+        let first_path = Arc::clone(&physical.path);
+        if *first_path != *path {
             // A hard or symbolic link is a second name, which stays without one; a rename is the only one.
             if self.shared.files.stat(&first_path).is_ok_and(|stat| stat.key() == key) {
                 path = &first_path;
@@ -501,16 +501,13 @@ impl Follower {
         if self.paths.get(&physical.path) == Some(&key) {
             self.paths.remove(&physical.path);
         }
-        self.paths.insert(path.to_owned(), key);
-        let old = std::mem::replace(&mut physical.path, path.to_owned());
+        let path: Arc<Path> = path.into();
+        self.paths.insert(Arc::clone(&path), key);
+        let old = std::mem::replace(&mut physical.path, Arc::clone(&path));
         if let What::File(file) = &physical.what {
-            {
-                let mut state = file.lock();
-                state.path = path.into();
-                state.fields = FileFields::new(path, file.id);
-            }
-            FileRotated { path: &old, to: path, file: file.id }.emit(&self.shared.metrics);
-            self.shared.see(file.id, path, &physical.stat);
+            file.lock().path = Arc::clone(&path);
+            FileRotated { path: &old, to: &path, file: file.id }.emit(&self.shared.metrics);
+            self.shared.see(file.id, &path, &physical.stat);
         }
     }
 

@@ -265,9 +265,9 @@ impl Shared {
     }
 
     /// Where a file was seen.
-    pub fn see(&self, id: FileId, path: &Path, stat: &Stat) {
+    pub fn see(&self, id: FileId, path: &Arc<Path>, stat: &Stat) {
         let seen = Seen {
-            path: path.into(),
+            path: Arc::clone(path),
             inode: stat.inode,
             size: stat.size,
             mtime_ns: stat.mtime_ns,

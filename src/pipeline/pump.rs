@@ -14,6 +14,7 @@ use super::follow::Report;
 use super::queue::Next;
 use super::transform::{Context, OfSource, Transform};
 use crate::batch::Builder;
+use crate::encode::FileFields;
 use crate::read::{Content, Head, Limits, Reader, Step};
 use crate::record::Batch;
 use crate::telemetry::Stage;
@@ -236,7 +237,7 @@ impl Pump {
             format: &format,
             enrich: &shared.config.enrich,
             file: file.id,
-            fields: &state.fields,
+            fields: &FileFields::new(&state.path, file.id),
             read_at: shared.wall_clock_ns(),
             last_time: state.last_time,
         };

@@ -18,7 +18,7 @@ impl Follower {
         let missing: Vec<(u64, u64)> = self
             .physical
             .iter()
-            .filter(|(key, physical)| found.get(&physical.path).is_none_or(|claim| claim.key != **key))
+            .filter(|(key, physical)| found.get(&*physical.path).is_none_or(|claim| claim.key != **key))
             .filter(|(_, physical)| {
                 physical
                     .path

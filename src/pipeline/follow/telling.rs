@@ -13,7 +13,6 @@ use super::{BACKLOG_AGE_NS, Follower, REWRITTEN, Report, What};
 use crate::checkpoint::FileRow;
 use crate::config::{Mode, StartAt};
 use crate::discover::identity::{self, Answer, Evidence, Found, Known};
-use crate::encode::FileFields;
 use crate::filesystem::{FileSystem, Stat};
 use crate::read::{Compression, Content, Cursor, Head};
 use crate::record::{FileId, Outcomes, Position, tail_hash};
@@ -161,7 +160,7 @@ impl Follower {
         &mut self,
         head: &Head,
         head_key: (u32, u64),
-        path: &Path,
+        path: &Arc<Path>,
         source: usize,
         stat: &Stat,
         content: &mut Content,
@@ -185,7 +184,7 @@ impl Follower {
         let row = FileRow {
             id,
             source: plan.source.name.as_str().into(),
-            path: path.into(),
+            path: Arc::clone(path),
             inode: stat.inode,
             birth_ns: stat.birth_ns,
             head_len: head_key.0,
@@ -216,7 +215,7 @@ impl Follower {
         &mut self,
         key: (u64, u64),
         id: FileId,
-        path: &Path,
+        path: &Arc<Path>,
         source: usize,
         stat: Stat,
         mut content: Content,
@@ -244,7 +243,7 @@ impl Follower {
         // Held open from now on if there is something to read: a file deleted before its turn is still read.
         let open = (unread && slots.has_room()).then(|| slots.hold(content));
         let state = State {
-            path: path.into(),
+            path: Arc::clone(path),
             key,
             open,
             head: identity.head,
@@ -257,7 +256,6 @@ impl Follower {
             format: identity.format.as_deref().and_then(|text| self.shared.stored_format(source, text)),
             last_time: identity.last_time,
             doubt_end,
-            fields: FileFields::new(path, id),
         };
         // A compressed file is read to its end before the next, so that few decoders are there at once.
         let backlog = content_is_packed || self.shared.wall_clock_ns().saturating_sub(stat.mtime_ns) > BACKLOG_AGE_NS;
