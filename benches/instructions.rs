@@ -4,6 +4,8 @@
 //! percent can be refused where a clock would need an idle machine. They are not time: `make bench` measures that.
 //! Each budget is what was measured when it was set and 5 % more. Needs `valgrind` and `cargo install gungraun-runner`.
 
+#![expect(missing_docs, unused_qualifications, reason = "of what the macros make")]
+
 use std::hint::black_box;
 use std::path::Path;
 
@@ -15,7 +17,7 @@ use logweir::checkpoint::ledger::Ledger;
 use logweir::config;
 use logweir::encode::{Buffers, FileFields, Item, Layout};
 use logweir::enrich::Chain;
-use logweir::index::reply;
+use logweir::index::reply::decode;
 use logweir::parse::{Cache, Format};
 use logweir::record::{Document, FileId, LineId, Outcomes, Position, RawLine, Run, Span, tail_hash};
 use tokio::time::Instant;
@@ -138,7 +140,7 @@ fn answer() -> String {
 #[library_benchmark]
 #[bench::created(answer())]
 fn reply(answer: String) -> String {
-    black_box(reply::decode(answer.as_bytes(), LINES).expect("an answer"));
+    black_box(decode(answer.as_bytes(), LINES).expect("an answer"));
     answer
 }
 
@@ -181,7 +183,7 @@ fn ledger_of_one() -> (Ledger, Vec<Run>) {
     (ledger, (0..LINES).map(run).collect())
 }
 
-/// A run here is one line; in life it is some thousands.
+// A run here is one line; in life it is some thousands.
 #[library_benchmark]
 #[bench::runs(ledger_of_one())]
 fn ledger((mut ledger, runs): (Ledger, Vec<Run>)) -> (Ledger, Vec<Run>) {
