@@ -11,6 +11,17 @@ use crate::json;
 /// Bytes copied at once.
 pub(super) const BLOCK: usize = 32;
 
+/// The digits of every number below a hundred.
+static PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+};
+
 /// A buffer that is larger than this after an item is given back.
 const MAX_KEPT: usize = 256 << 10;
 
@@ -107,19 +118,29 @@ impl Writer {
     /// A whole number.
     #[inline]
     pub(super) fn int(&mut self, value: i64) {
-        self.reserve(BLOCK);
+        const DIGITS: usize = 20;
+        let mut text = [0; DIGITS + BLOCK];
+        let mut at = DIGITS;
         let mut rest = value.unsigned_abs();
+        while rest >= 10 {
+            at -= 2;
+            text[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+            rest /= 100;
+        }
+        // What is left is the first digit, or nothing where their number is even.
+        if rest > 0 || at == DIGITS {
+            at -= 1;
+            text[at] = b'0' + rest as u8;
+        }
         if value < 0 {
-            self.buf[self.at] = b'-';
-            self.at += 1;
+            at -= 1;
+            text[at] = b'-';
         }
-        let digits = rest.checked_ilog10().map_or(1, |log| log as usize + 1);
-        let room = &mut self.buf[self.at..self.at + digits];
-        for digit in room.iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
+        self.reserve(BLOCK);
+        if let Some(block) = text[at..].first_chunk() {
+            self.block(block);
         }
-        self.at += digits;
+        self.at += DIGITS - at;
     }
 
     /// `text[start..end]` as a JSON string with its quotes; fast if `text` goes on for a block after it.
