@@ -9,7 +9,6 @@
 use std::hint::black_box;
 use std::path::Path;
 
-
 use gungraun::Callgrind;
 use gungraun::prelude::*;
 use logweir::checkpoint::FileRow;

@@ -9,6 +9,8 @@ use std::sync::Arc;
 pub enum Origin {
     /// Nobody gave it.
     Default,
+    /// The preset of this name.
+    Preset(String),
     /// This line (from 1) of this file.
     File(Arc<Path>, usize),
     /// The environment variable with this name.
@@ -21,6 +23,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Preset(name) => write!(f, "preset {name}"),
             Self::File(path, line) => write!(f, "{}:{line}", path.display()),
             Self::Environment(name) => f.write_str(name),
             Self::Set(key) => write!(f, "--set {key}"),
@@ -33,6 +36,7 @@ impl Origin {
     pub(super) fn mark(&self) -> String {
         match self {
             Self::Default => String::new(),
+            Self::Preset(name) => format!("preset {name}"),
             Self::File(_, line) => format!("file {line}"),
             Self::Environment(name) => format!("env {name}"),
             Self::Set(key) => format!("set {key}"),
@@ -42,6 +46,7 @@ impl Origin {
     /// The origin that a mark stands for; there is only one file.
     pub(super) fn from_mark(mark: &str, file: &Arc<Path>) -> Self {
         match mark.split_once(' ') {
+            Some(("preset", name)) => Self::Preset(name.to_owned()),
             Some(("file", line)) => Self::File(file.clone(), line.parse().unwrap_or(1)),
             Some(("env", name)) => Self::Environment(name.to_owned()),
             Some(("set", key)) => Self::Set(key.to_owned()),

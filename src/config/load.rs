@@ -14,7 +14,7 @@ use super::origins::Origins;
 use super::schema::{self, Shape};
 use super::shaping::{Shaper, join, unknown_key};
 use super::yaml::{self, Kind, Node};
-use super::{Config, Format, globs, validate};
+use super::{Config, Format, Preset, globs, validate};
 
 /// The file that is read when none is named, if it is there.
 pub const DEFAULT_FILE: &str = "/etc/logweir/logweir.yaml";
@@ -88,6 +88,8 @@ pub(super) fn load_or(
     let mut gaps = Vec::new();
     prune("", &mut merged, &mut gaps, &file_path);
     none_of(gaps)?;
+    let preset = preset_layer(&merged, &shape);
+    lay_under(&mut merged, &preset);
     let mut origins = Origins::default();
     origins.collect("", &merged, &file_path);
 
@@ -102,6 +104,34 @@ pub(super) fn load_or(
     validate::check(&config, &mut problems);
     none_of(problems.into_iter().map(|(key, text)| Problem { origin: origins.of(&key), key, text }).collect())?;
     Ok(Loaded { config, origins })
+}
+
+/// What the preset that `merged` names says.
+fn preset_layer(merged: &Value, shape: &Shape) -> Value {
+    let named = match &merged.kind {
+        ValueKind::Table(table) => table.get("preset").cloned(),
+        _ => None,
+    };
+    // A wrong name was refused by its shape.
+    let preset = named.and_then(|name| Preset::deserialize(name).ok()).unwrap_or_default();
+    let origin = Origin::Preset(preset.name().to_owned());
+    let mut problems = Vec::new();
+    let mut builder = config::Config::builder();
+    for (key, text) in preset.settings() {
+        let parts: Vec<&str> = key.split('.').collect();
+        builder = builder.add_source(assignment(&origin, &parts, Case::Kept, text, shape, &mut problems));
+    }
+    debug_assert!(problems.is_empty(), "{problems:?}");
+    builder.build().map(|built| built.cache).unwrap_or_else(|_| Value::from(Map::<String, Value>::new()))
+}
+
+/// Gives `value` what it has not, from `under`.
+fn lay_under(value: &mut Value, under: &Value) {
+    if let (ValueKind::Table(table), ValueKind::Table(under)) = (&mut value.kind, &under.kind) {
+        for (name, entry) in under {
+            table.entry(name.clone()).and_modify(|value| lay_under(value, entry)).or_insert_with(|| entry.clone());
+        }
+    }
 }
 
 fn whole(text: String) -> ConfigError {

@@ -1,6 +1,6 @@
 //! The configuration: what every section holds, its defaults, and the one road to a valid [`Config`].
 //!
-//! Layers, later wins: the `Default` impls here, one YAML file, the environment (`LOGWEIR__SECTION__KEY`), `--set
+//! Layers, later wins: the `Default` impls here, the [`Preset`], one YAML file, the environment (`LOGWEIR__SECTION__KEY`), `--set
 //! section.key=value`. Tables are merged, lists are replaced, `null` is as if not given. [`load`] alone makes a `Config`;
 //! it refuses unknown keys (naming the nearest known one), sizes and durations without a unit, and combinations that
 //! cannot work. Nothing outside this module uses the crate `config`.
@@ -16,6 +16,7 @@ mod error;
 pub mod globs;
 mod load;
 mod origins;
+mod preset;
 mod schema;
 mod shaping;
 pub mod units;
@@ -29,6 +30,7 @@ pub use auth::{AuthError, Login};
 pub use error::{ConfigError, Origin, Problem};
 pub use load::{DEFAULT_FILE, Loaded, load};
 pub use origins::{Origins, Setting};
+pub use preset::Preset;
 pub use units::{ByteSize, Span};
 
 /// Everything that can be configured.
@@ -37,6 +39,8 @@ pub use units::{ByteSize, Span};
 pub struct Config {
     /// Name of this host in documents and ids; the system's host name if not given.
     pub host: Option<String>,
+    /// How batches and requests are sized, where nobody says otherwise.
+    pub preset: Preset,
     /// What is read, in the order of claims: a file belongs to the first source whose globs match it.
     pub sources: Vec<Source>,
     /// How lines are read.
@@ -266,7 +270,12 @@ pub struct Batch {
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { max_bytes: ByteSize::mib(2), max_docs: 10_000, max_age: Span::millis(50), max_memory: ByteSize::mib(24) }
+        Self {
+            max_bytes: ByteSize::mib(2),
+            max_docs: 10_000,
+            max_age: Span::millis(50),
+            max_memory: ByteSize::mib(128),
+        }
     }
 }
 
@@ -288,7 +297,7 @@ pub struct Elasticsearch {
     pub pipeline: Option<String>,
     /// Whether request bodies are compressed: `auto` is off for loopback addresses and on otherwise.
     pub compression: Compression,
-    /// Requests in flight, at most; the number in use adapts to latency and refusals.
+    /// Requests in flight, at most; how many are used is found by trying: as many as make it faster.
     pub max_in_flight: usize,
     /// Every request is given up after this.
     pub request_timeout: Span,
@@ -312,7 +321,7 @@ impl Default for Elasticsearch {
             index: None,
             pipeline: None,
             compression: Compression::Auto,
-            max_in_flight: 4,
+            max_in_flight: 64,
             request_timeout: Span::secs(60),
             rate_limit: RateLimit::default(),
             retry: Retry::default(),

@@ -78,7 +78,7 @@ fn wrong_files_are_refused_with_place_and_remedy() {
         ),
         (
             "- x\n",
-            "t.yaml:1: a list where a table with `host`, `sources`, `read`, `enrich`, `batch`, `elasticsearch`, `checkpoint`, `dead_letters`, `telemetry`, `kibana`, `shutdown` is needed",
+            "t.yaml:1: a list where a table with `host`, `preset`, `sources`, `read`, `enrich`, `batch`, `elasticsearch`, `checkpoint`, `dead_letters`, `telemetry`, `kibana`, `shutdown` is needed",
         ),
         ("batch:\n  max_docs: 1\n  max_docs: 2\n", "t.yaml:3: `max_docs` is here twice, first on line 2"),
         ("a: [1\nb: 2\n", "t.yaml:2: not YAML: illegal placement of ':' indicator (column 2)"),
@@ -184,6 +184,36 @@ fn later_layers_win_and_each_value_knows_its_own() {
     ] {
         assert_eq!(setting(&loaded, key), (value, origin.to_owned()), "{key}");
     }
+}
+
+#[test]
+fn a_preset_is_above_the_defaults_and_below_all_else() {
+    let yaml = format!("{MINIMAL}batch:\n  max_docs: 5\n  max_age: null\n");
+    let loaded = load_text(&yaml, &[], &["preset=throughput", "batch.max_memory=64MiB"]).unwrap();
+    for (key, value, origin) in [
+        ("preset", json!("throughput"), "--set preset"),
+        ("batch.max_bytes", json!("8MiB"), "preset throughput"),
+        ("batch.max_age", json!("1s"), "preset throughput"),
+        ("batch.max_docs", json!(5), "line 3"),
+        ("batch.max_memory", json!("64MiB"), "--set batch.max_memory"),
+        ("elasticsearch.max_in_flight", json!(64), "default"),
+    ] {
+        assert_eq!(setting(&loaded, key), (value, origin.to_owned()), "{key}");
+    }
+}
+
+#[test]
+fn every_preset_is_valid_and_the_balanced_one_is_the_default() {
+    for preset in [Preset::Balanced, Preset::Throughput, Preset::Latency] {
+        let loaded = load_text("batch:\n", &[], &[&format!("preset={}", preset.name())]).unwrap();
+        assert_eq!(loaded.config.preset, preset);
+        let from_it = loaded.settings().unwrap().into_iter().filter(|row| matches!(row.origin, Origin::Preset(_)));
+        let keys: Vec<String> = from_it.map(|row| row.key).collect();
+        let mut expected: Vec<&str> = preset.settings().iter().map(|(key, _)| *key).collect();
+        expected.sort_unstable();
+        assert_eq!(keys, expected);
+    }
+    assert_eq!(Config::default().preset, Preset::Balanced);
 }
 
 #[test]

@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 
 /// Where it starts.
 const START: usize = 4;
-/// While it still doubles, so many answers are enough to tell.
-const FEW: usize = 3;
+/// At first it grows to so many times its size at once: a cluster far away is not to be waited for.
+const LEAP: usize = 4;
 /// Later, so many.
 const MANY: usize = 16;
 /// Larger by half must move so much more to stay: a fifth of the half.
@@ -55,7 +55,7 @@ pub struct Window {
     size: usize,
     max: usize,
     generation: u64,
-    /// Still doubling.
+    /// Still leaping.
     starts: bool,
     /// Bytes a second that a request moved, of those that left a full window of this generation.
     pace: Mean,
@@ -110,20 +110,21 @@ impl Window {
         Left { generation: self.generation, full: busy >= self.size }
     }
 
-    /// Takes in what happened to a request.
-    pub fn observe(&mut self, signal: Signal, left: Left) {
+    /// Takes in what happened to a request, one of `busy` that were on their way until now.
+    pub fn observe(&mut self, signal: Signal, left: Left, busy: usize) {
         // What left before the last change says nothing new, be it refused too.
         if left.generation != self.generation {
             return;
         }
         match signal {
-            Signal::Answered { .. } if !left.full => {}
+            // The first of a window leave before it is full, and say enough while it leaps.
+            Signal::Answered { .. } if !(left.full || self.starts && busy >= self.size) => {}
             Signal::Answered { took, bytes } => {
                 #[expect(clippy::cast_precision_loss, reason = "bytes of a body")]
                 let pace = bytes as f64 / took.as_secs_f64().max(1e-6);
                 self.pace.sum += pace;
                 self.pace.count += 1;
-                let enough = if self.starts { FEW.max(self.size) } else { MANY.max(self.size) };
+                let enough = if self.starts { START } else { MANY.max(self.size) };
                 if self.pace.count >= enough {
                     self.end_round();
                 }
@@ -169,8 +170,8 @@ impl Window {
             }
             None => {}
         }
-        let step = if self.starts { self.size } else { self.size.div_ceil(2) };
-        let next = if self.too_large { self.size - self.size / 3 } else { (self.size + step).min(self.max) };
+        let larger = if self.starts { LEAP * self.size } else { self.size + self.size.div_ceil(2) };
+        let next = if self.too_large { self.size - self.size / 3 } else { larger.min(self.max) };
         if next == self.size {
             // Nothing is beyond either end: the other way next time.
             self.starts = false;
@@ -250,11 +251,16 @@ impl Permit {
     /// Takes in what happened to the request that left last. Returns the size of the window.
     pub fn observe(&self, signal: Signal) -> usize {
         let mut state = self.of.state();
+        let before = state.window.size();
         if let Some(left) = self.left {
-            state.window.observe(signal, left);
+            let busy = state.busy;
+            state.window.observe(signal, left, busy);
         }
         let size = state.window.size();
         drop(state);
+        if size != before {
+            tracing::debug!(from = before, to = size, ?signal, "other number of requests in flight");
+        }
         self.of.freed.notify_one();
         size
     }
@@ -283,7 +289,7 @@ mod tests {
     fn answered(window: &mut Window, took: impl Fn(usize) -> Duration, times: usize) {
         for _ in 0..times {
             let size = window.size();
-            window.observe(Signal::Answered { took: took(size), bytes: BYTES }, window.leave(size));
+            window.observe(Signal::Answered { took: took(size), bytes: BYTES }, window.leave(size), size);
         }
     }
 
@@ -300,7 +306,7 @@ mod tests {
     fn a_cluster_far_away_gets_the_maximum_within_a_few_rounds() {
         let mut window = Window::new(32);
         assert_eq!(window.size(), 4);
-        answered(&mut window, |_| 50 * MS, 4 + 8 + 16);
+        answered(&mut window, |_| 50 * MS, 4 + 4);
         assert_eq!(window.size(), 32);
         let sizes = sizes(&mut window, |_| 50 * MS, 10_000);
         let full = sizes.iter().filter(|size| **size == 32).count();
@@ -319,6 +325,43 @@ mod tests {
         assert!(later.iter().all(|size| *size <= 6));
     }
 
+    /// How much of what one could send, one batch every `every`, leaves within `time` to a cluster that takes `took` for a
+    /// request, of which it serves so many at once; and the last size.
+    fn share(every: Duration, took: Duration, at_once: usize, time: Duration) -> (f64, usize) {
+        let mut window = Window::new(64);
+        let mut now = Duration::ZERO;
+        let mut next = Duration::ZERO;
+        let mut on_their_way: Vec<(Duration, Duration, Left)> = Vec::new();
+        let mut sent = 0_u32;
+        while now < time {
+            let end = on_their_way.iter().map(|(end, ..)| *end).min();
+            if on_their_way.len() < window.size() && end.is_none_or(|end| next <= end) {
+                now = now.max(next);
+                next = now + every;
+                sent += 1;
+                let mut ends: Vec<_> = on_their_way.iter().map(|(end, ..)| *end).collect();
+                ends.sort_unstable();
+                let begins = ends.len().checked_sub(at_once).map_or(now, |behind| ends[behind].max(now));
+                let left = window.leave(on_their_way.len() + 1);
+                on_their_way.push((begins + took, now, left));
+            } else {
+                let first = (0..on_their_way.len()).min_by_key(|at| on_their_way[*at].0).unwrap();
+                let busy = on_their_way.len();
+                let (end, began, left) = on_their_way.remove(first);
+                now = now.max(end);
+                window.observe(Signal::Answered { took: end - began, bytes: BYTES }, left, busy);
+            }
+        }
+        (f64::from(sent) * every.as_secs_f64() / time.as_secs_f64(), window.size())
+    }
+
+    #[test]
+    fn a_cluster_far_away_costs_less_than_a_tenth_even_of_the_first_two_seconds() {
+        let every = Duration::from_micros(1_800);
+        let (share, size) = share(every, 50 * MS, usize::MAX, 2_000 * MS);
+        assert!(share > 0.9, "{share} with {size}");
+    }
+
     #[test]
     fn it_follows_a_cluster_that_gets_slower_and_faster() {
         let near = |size: usize| 10 * MS * u32::try_from(size.max(4)).unwrap() / 4;
@@ -335,7 +378,7 @@ mod tests {
     fn it_does_not_grow_while_it_is_not_full() {
         let mut window = Window::new(8);
         for _ in 0..100 {
-            window.observe(Signal::Answered { took: MS, bytes: BYTES }, window.leave(1));
+            window.observe(Signal::Answered { took: MS, bytes: BYTES }, window.leave(1), 1);
         }
         assert_eq!(window.size(), 4);
     }
@@ -343,15 +386,15 @@ mod tests {
     #[test]
     fn refusals_halve_it_once_a_round_and_never_below_one() {
         let mut window = Window::new(8);
-        answered(&mut window, |_| 10 * MS, 12);
+        answered(&mut window, |_| 10 * MS, 4);
         assert_eq!(window.size(), 8);
         let left = window.leave(8);
         for _ in 0..8 {
-            window.observe(Signal::Refused, left);
+            window.observe(Signal::Refused, left, 8);
         }
         assert_eq!(window.size(), 4);
         for _ in 0..100 {
-            window.observe(Signal::Lost, window.leave(1));
+            window.observe(Signal::Lost, window.leave(1), 1);
         }
         assert_eq!(window.size(), 1);
         answered(&mut window, |_| 10 * MS, 1_000);

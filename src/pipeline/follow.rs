@@ -32,6 +32,9 @@ use crate::telemetry::{FaultCause, Gauge};
 /// How often small things are looked at: reports of the pump, files that stand still, files that are done.
 const TICK: Duration = Duration::from_millis(100);
 
+/// The same where the end of all work is waited for.
+const ONCE_TICK: Duration = Duration::from_millis(5);
+
 /// Listing may take no more than this part of the time, however many hints ask for a scan. What a scan finds is work that
 /// is to be done.
 const SCAN_SHARE: u32 = 20;
@@ -235,17 +238,17 @@ impl Follower {
         self.identities.insert(row.id, identity);
     }
 
-    /// Follows until the pipeline stops; with `once`, until all there is was read and settled. Returns how many files
+    /// Follows until the pipeline stops; with [`Shared::once`], until all there is was read and settled. Returns how many files
     /// could not be read at the end.
     ///
     /// # Errors
     /// A file that two sources claim at the first scan.
-    pub fn run(mut self, once: bool) -> Result<usize, Claimed> {
+    pub fn run(mut self) -> Result<usize, Claimed> {
         self.start()?;
         while !self.shared.is_stopping() {
             let hints = self.wait_for_hints();
             self.turn(hints);
-            if once && self.is_all_done() {
+            if self.shared.once && self.is_all_done() {
                 break;
             }
         }
@@ -288,16 +291,18 @@ impl Follower {
         if now >= self.next_lag {
             self.next_lag = now + Duration::from_secs(1);
             self.measure_lag();
+            self.shared.spares.trim();
         }
     }
 
     /// Waits for hints for one tick; returns early so that what they say is acted on at once.
     fn wait_for_hints(&mut self) -> Vec<Hint> {
+        let tick = if self.shared.once { ONCE_TICK } else { TICK };
         let Some(hints) = &self.hints else {
-            self.shared.wait(TICK);
+            self.shared.wait(tick);
             return Vec::new();
         };
-        match hints.recv_timeout(TICK) {
+        match hints.recv_timeout(tick) {
             Ok(hint) => std::iter::once(hint).chain(hints.try_iter()).collect(),
             Err(RecvTimeoutError::Timeout) => Vec::new(),
             Err(RecvTimeoutError::Disconnected) => {
@@ -635,6 +640,10 @@ impl Follower {
 
     /// With `--once`: whether everything that is there was read and settled.
     fn is_all_done(&self) -> bool {
+        // Asked often, and of many files.
+        if !(self.finished.is_empty() && self.shared.is_drained()) {
+            return false;
+        }
         let idle = self.physical.values().all(|physical| match &physical.what {
             // Without its first line complete it has nothing to give; else it is about to be told.
             What::Nameless => {
@@ -651,7 +660,7 @@ impl Follower {
         let scan_is_due = Instant::now() >= self.next_scan;
         idle && !scan_is_due
             && !self.waiting.iter().any(is_nameless)
-            && self.finished.is_empty()
+            // What was read since is on its way.
             && self.shared.is_drained()
     }
 }

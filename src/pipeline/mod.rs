@@ -23,7 +23,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use files::{File, Slots};
@@ -75,6 +75,8 @@ pub struct Shared {
     pub health: Health,
     /// Whether the store was empty when this process started.
     pub first_start: bool,
+    /// Ends when all there is was read and settled: nothing waits for more to come.
+    pub once: bool,
     reports: Mutex<Vec<Report>>,
     detected: Mutex<HashMap<String, Arc<Format>>>,
     watching: Mutex<Option<tokio::sync::oneshot::Sender<()>>>,
@@ -90,24 +92,43 @@ impl fmt::Debug for Shared {
 
 /// Memory of batches that were settled, to be filled again, so that it is asked for once.
 #[derive(Debug, Default)]
-pub struct Spares(Mutex<Vec<Spare>>);
+pub struct Spares(Mutex<Pool>);
+
+#[derive(Debug, Default)]
+struct Pool {
+    spares: Vec<Spare>,
+    /// The fewest that there were since the last [`Spares::trim`]: nobody needed these.
+    idle: usize,
+}
 
 impl Spares {
-    /// How many are kept.
-    const MAX: usize = 4;
-
     /// Memory to fill.
     #[must_use]
     pub fn take(&self) -> Spare {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+        let mut pool = self.lock();
+        let spare = pool.spares.pop().unwrap_or_default();
+        pool.idle = pool.idle.min(pool.spares.len());
+        spare
     }
 
-    /// Takes memory back.
+    /// Takes memory back. There is never more of it than the memory bound let be filled at once.
     pub fn give(&self, spare: Spare) {
-        let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spares.len() < Self::MAX {
-            spares.push(spare);
-        }
+        self.lock().spares.push(spare);
+    }
+
+    /// Gives back to the system what was not needed since this was last called.
+    pub fn trim(&self) {
+        let mut pool = self.lock();
+        let idle = pool.idle;
+        // The oldest are at the bottom.
+        let unneeded: Vec<Spare> = pool.spares.drain(..idle).collect();
+        pool.idle = pool.spares.len();
+        drop(pool);
+        drop(unneeded);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pool> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,6 +143,8 @@ pub struct Parts {
     pub checkpoints: Arc<Checkpoints>,
     /// Whether the store held no file when it was opened.
     pub first_start: bool,
+    /// Whether to end when all there is was read and settled.
+    pub once: bool,
     /// Where the files are.
     pub files: Arc<dyn FileSystem>,
     /// Numbers.
@@ -161,6 +184,7 @@ impl Shared {
             host: parts.host,
             checkpoints: parts.checkpoints,
             first_start: parts.first_start,
+            once: parts.once,
             files: parts.files,
             metrics: parts.metrics,
             health: parts.health,
@@ -363,6 +387,23 @@ impl Progress for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_that_nobody_needed_for_a_while_is_given_back() {
+        let spares = Spares::default();
+        let spare = |bytes| Spare { body: Vec::with_capacity(bytes), ..Spare::default() };
+        for bytes in [10, 20, 30] {
+            spares.give(spare(bytes));
+        }
+        spares.trim();
+        let (a, b) = (spares.take(), spares.take());
+        assert_eq!((a.body.capacity(), b.body.capacity()), (30, 20));
+        spares.give(b);
+        spares.give(a);
+        spares.trim();
+        let left: Vec<_> = std::iter::repeat_with(|| spares.take().body.capacity()).take(3).collect();
+        assert_eq!(left, [30, 20, 0]);
+    }
 
     #[test]
     fn when_all_that_was_read_is_settled_there_is_no_work_and_idling_is_no_fault() {

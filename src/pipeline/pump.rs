@@ -29,6 +29,9 @@ const DETECT_BYTES: usize = 64 << 10;
 /// How long a thread waits for work or memory before it looks whether to end.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Where the end of all work is waited for, a batch waits no longer than this for more to read.
+const ONCE_PATIENCE: Duration = Duration::from_millis(5);
+
 /// One thread's state: buffers and caches that live as long as it does.
 pub struct Pump {
     shared: Arc<Shared>,
@@ -58,7 +61,8 @@ impl Pump {
     pub fn new(shared: Arc<Shared>, batches: tokio::sync::mpsc::Sender<Batch>) -> Self {
         // It fails only when the index stage is gone: the process is ending at once, and the checkpoint knows.
         let send = move |batch| drop(batches.blocking_send(batch));
-        Self::with(shared, PATIENCE, Box::new(send))
+        let patience = if shared.once { ONCE_PATIENCE } else { PATIENCE };
+        Self::with(shared, patience, Box::new(send))
     }
 
     /// The same for any way to hand on batches, and for any patience.
@@ -83,6 +87,7 @@ impl Pump {
                 self.serve(&file);
             }
             Next::Nothing if self.builders.iter().all(Option::is_none) => self.shared.health.idle(Stage::Read),
+            Next::Nothing if self.shared.once => self.send_all(),
             Next::Nothing => {}
             Next::Closed => {
                 self.send_all();

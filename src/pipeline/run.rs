@@ -199,6 +199,7 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
         host,
         checkpoints: Arc::clone(&checkpoints),
         first_start,
+        once: options.once,
         files: Arc::new(Os),
         metrics: metrics.clone(),
         health: health.clone(),
@@ -268,7 +269,7 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
     let pumps = start_pumps(&shared, sender)?;
     let (watching, on_watching) = oneshot::channel();
     shared.tell_watching(watching);
-    let mut following = follow(&shared, rows, options.once)?;
+    let mut following = follow(&shared, rows)?;
     let ready = async {
         if on_watching.await.is_ok() {
             shared.health.running();
@@ -437,7 +438,6 @@ fn start_pumps(
 fn follow(
     shared: &Arc<Shared>,
     rows: Vec<crate::checkpoint::FileRow>,
-    once: bool,
 ) -> Result<oneshot::Receiver<Result<usize, Claimed>>, RunError> {
     let (done, on_done) = oneshot::channel();
     let follower = Follower::new(Arc::clone(shared), rows);
@@ -445,7 +445,7 @@ fn follow(
         .name("follow".to_owned())
         .spawn(move || {
             // The pipeline may have ended first: then nobody asks.
-            let _ = done.send(follower.run(once));
+            let _ = done.send(follower.run());
         })
         .map_err(|source| RunError::System { doing: "start a thread", source })?;
     Ok(on_done)

@@ -99,6 +99,7 @@ impl Process {
             host: "host".to_owned(),
             checkpoints: Arc::clone(&checkpoints),
             first_start,
+            once: false,
             files: Arc::clone(files) as Arc<dyn crate::filesystem::FileSystem>,
             metrics: metrics.clone(),
             health: health.clone(),
