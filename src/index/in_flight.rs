@@ -1,9 +1,10 @@
 //! How many requests are on their way at once: between 1 and the configured maximum, as many as make it faster.
 //!
-//! What each request of a full window moves in its time, times their number, is what the window moves. A window that is
-//! all in use is tried larger, and stays so if that moved more: then it was latency that held it. On the plateau, where
-//! requests only wait for one another, it is tried smaller, and stays so if that moved as much. So a cluster far away gets
-//! many requests, one on the same cores few. Refusals halve it; so does silence.
+//! A cluster that takes as long for each of several requests at once as for the first of them is far away rather than
+//! busy: at the start, and after silence, the window leaps for as long as that is so. Later it tries. What each request of
+//! a full window moves in its time, times their number, is what the window moves. It is tried larger, and stays so if that
+//! moved much more; or smaller, and stays so if that moved as much. So a cluster far away gets many requests, one on the
+//! same cores few. Refusals halve it; so does silence.
 //! [`Window`] is the pure decision; [`InFlight`] hands out permits by it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,15 +13,18 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Where it starts.
-const START: usize = 4;
-/// At first it grows to so many times its size at once: a cluster far away is not to be waited for.
+const START: usize = 8;
+/// It leaps to so many times its size…
 const LEAP: usize = 4;
-/// Later, so many.
-const MANY: usize = 16;
-/// Larger by half must move so much more to stay: a fifth of the half.
-const WORTH: f64 = 0.2;
+/// …if the slowest answer took no more than so many times as long as the quickest.
+const ALIKE: f64 = 1.25;
+/// So many answers are enough to tell what a window moves.
+const ENOUGH: usize = 16;
+/// Larger must move so much of what it is larger to stay. A cluster that only gets faster, as a young one does, is not to
+/// pass for that.
+const WORTH: f64 = 0.5;
 /// Smaller may move so much less to stay.
-const SLACK: f64 = 0.02;
+const SLACK: f64 = 0.03;
 /// The longest rest between two trials, in rounds.
 const LONGEST_REST: u32 = 32;
 
@@ -55,8 +59,8 @@ pub struct Window {
     size: usize,
     max: usize,
     generation: u64,
-    /// Still leaping.
-    starts: bool,
+    /// While it leaps: the quickest and the slowest answer, how many there were, and whether the window was ever full.
+    leaps: Option<Leap>,
     /// Bytes a second that a request moved, of those that left a full window of this generation.
     pace: Mean,
     /// The size before the trial, and what it moved.
@@ -66,6 +70,18 @@ pub struct Window {
     /// Rounds until the next trial, and after the next that fails.
     rest: u32,
     next_rest: u32,
+}
+
+#[derive(Debug)]
+struct Leap {
+    least: Duration,
+    most: Duration,
+    answers: usize,
+    full: bool,
+}
+
+impl Leap {
+    const NEW: Self = Self { least: Duration::MAX, most: Duration::ZERO, answers: 0, full: false };
 }
 
 #[derive(Debug, Default)]
@@ -82,14 +98,14 @@ impl Mean {
 }
 
 impl Window {
-    /// Starts at four, or at the maximum if that is less.
+    /// Starts at eight, or at the maximum if that is less.
     #[must_use]
     pub fn new(max: usize) -> Self {
         Self {
             size: START.min(max.max(1)),
             max: max.max(1),
             generation: 0,
-            starts: true,
+            leaps: Some(Leap::NEW),
             pace: Mean::default(),
             trial: None,
             too_large: false,
@@ -117,24 +133,45 @@ impl Window {
             return;
         }
         match signal {
-            // The first of a window leave before it is full, and say enough while it leaps.
-            Signal::Answered { .. } if !(left.full || self.starts && busy >= self.size) => {}
+            Signal::Answered { took, .. } if self.leaps.is_some() => self.leap(took, busy),
+            Signal::Answered { .. } if !left.full => {}
             Signal::Answered { took, bytes } => {
                 #[expect(clippy::cast_precision_loss, reason = "bytes of a body")]
                 let pace = bytes as f64 / took.as_secs_f64().max(1e-6);
                 self.pace.sum += pace;
                 self.pace.count += 1;
-                let enough = if self.starts { START } else { MANY.max(self.size) };
-                if self.pace.count >= enough {
+                if self.pace.count >= ENOUGH.max(self.size) {
                     self.end_round();
                 }
             }
             Signal::Refused | Signal::Lost => {
-                self.starts = signal == Signal::Lost;
+                self.leaps = (signal == Signal::Lost).then_some(Leap::NEW);
                 self.trial = None;
                 (self.rest, self.next_rest) = (1, 1);
                 self.resize(self.size / 2);
             }
+        }
+    }
+
+    fn leap(&mut self, took: Duration, busy: usize) {
+        let Some(leap) = &mut self.leaps else { return };
+        leap.least = leap.least.min(took);
+        leap.most = leap.most.max(took);
+        leap.answers += 1;
+        leap.full |= busy >= self.size;
+        if leap.answers < self.size {
+            return;
+        }
+        if !leap.full {
+            *leap = Leap::NEW;
+        } else if leap.most <= leap.least.mul_f64(ALIKE) && self.size < self.max {
+            // The next ones are to be as quick as these.
+            *leap = Leap { least: leap.least, ..Leap::NEW };
+            self.resize(self.size.saturating_mul(LEAP));
+        } else {
+            // The last leap may have gone too far.
+            self.too_large = true;
+            self.leaps = None;
         }
     }
 
@@ -155,7 +192,6 @@ impl Window {
                 if moved >= before * least {
                     self.next_rest = 1;
                 } else {
-                    self.starts = false;
                     self.too_large = grown > 0.0;
                     self.rest = self.next_rest;
                     self.next_rest = (self.next_rest * 2).min(LONGEST_REST);
@@ -170,11 +206,10 @@ impl Window {
             }
             None => {}
         }
-        let larger = if self.starts { LEAP * self.size } else { self.size + self.size.div_ceil(2) };
+        let larger = self.size + self.size.div_ceil(2);
         let next = if self.too_large { self.size - self.size / 3 } else { larger.min(self.max) };
         if next == self.size {
             // Nothing is beyond either end: the other way next time.
-            self.starts = false;
             self.too_large = !self.too_large;
             self.rest = self.next_rest;
             self.pace = Mean::default();
@@ -305,8 +340,8 @@ mod tests {
     #[test]
     fn a_cluster_far_away_gets_the_maximum_within_a_few_rounds() {
         let mut window = Window::new(32);
-        assert_eq!(window.size(), 4);
-        answered(&mut window, |_| 50 * MS, 4 + 4);
+        assert_eq!(window.size(), 8);
+        answered(&mut window, |_| 50 * MS, 8);
         assert_eq!(window.size(), 32);
         let sizes = sizes(&mut window, |_| 50 * MS, 10_000);
         let full = sizes.iter().filter(|size| **size == 32).count();
@@ -359,7 +394,17 @@ mod tests {
     fn a_cluster_far_away_costs_less_than_a_tenth_even_of_the_first_two_seconds() {
         let every = Duration::from_micros(1_800);
         let (share, size) = share(every, 50 * MS, usize::MAX, 2_000 * MS);
-        assert!(share > 0.9, "{share} with {size}");
+        assert!(share > 0.95, "{share} with {size}");
+    }
+
+    #[test]
+    fn a_busy_cluster_never_gets_many_more_than_at_the_start() {
+        for at_once in [1, 2, 4] {
+            for time in [500 * MS, 2_000 * MS, 10_000 * MS, 60_000 * MS] {
+                let (_, size) = share(MS, 20 * MS, at_once, time);
+                assert!(size <= 12, "{size} after {time:?} where {at_once} are served at once");
+            }
+        }
     }
 
     #[test]
@@ -376,17 +421,16 @@ mod tests {
 
     #[test]
     fn it_does_not_grow_while_it_is_not_full() {
-        let mut window = Window::new(8);
+        let mut window = Window::new(16);
         for _ in 0..100 {
             window.observe(Signal::Answered { took: MS, bytes: BYTES }, window.leave(1), 1);
         }
-        assert_eq!(window.size(), 4);
+        assert_eq!(window.size(), 8);
     }
 
     #[test]
     fn refusals_halve_it_once_a_round_and_never_below_one() {
         let mut window = Window::new(8);
-        answered(&mut window, |_| 10 * MS, 4);
         assert_eq!(window.size(), 8);
         let left = window.leave(8);
         for _ in 0..8 {
@@ -420,20 +464,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_window_that_grew_lets_a_waiting_one_in() {
-        let in_flight = InFlight::new(8);
+        let in_flight = InFlight::new(16);
         let mut permits = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..START {
             permits.push(in_flight.acquire().await);
         }
-        let fifth = tokio::spawn({
+        let one_more = tokio::spawn({
             let in_flight = Arc::clone(&in_flight);
             async move { in_flight.acquire().await }
         });
         tokio::task::yield_now().await;
         permits.iter_mut().for_each(Permit::leave);
-        for _ in 0..4 {
-            permits[3].observe(Signal::Answered { took: MS, bytes: BYTES });
+        for permit in &permits {
+            permit.observe(Signal::Answered { took: MS, bytes: BYTES });
         }
-        fifth.await.expect("fifth");
+        one_more.await.expect("no panic");
     }
 }

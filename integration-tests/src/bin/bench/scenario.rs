@@ -19,6 +19,8 @@ pub(crate) enum Scenario {
     Slow,
     /// How long a line takes while 10,000 a second are written
     Freshness,
+    /// The same with `preset: latency`
+    Latency,
     /// 20,000 watched files that nobody writes to
     Idle,
     /// 100 files that grow together, one of them as fast as it is read
@@ -41,6 +43,7 @@ impl Scenario {
             Self::Gzip => "gzip",
             Self::Slow => "slow",
             Self::Freshness => "freshness",
+            Self::Latency => "latency",
             Self::Idle => "idle",
             Self::Fair => "fair",
             Self::Start => "start",
@@ -86,6 +89,7 @@ pub(crate) mod goal {
 
     pub(crate) const FRESHNESS_P50_MS: Goal = Goal::at_most(60.0);
     pub(crate) const FRESHNESS_P99_MS: Goal = Goal::at_most(250.0);
+    pub(crate) const LATENCY_P99_MS: Goal = Goal::at_most(40.0);
 
     /// Percent of a core.
     pub(crate) const IDLE_CPU: Goal = Goal::at_most(0.2);
