@@ -30,8 +30,8 @@ const VERSION: &str = "9.2.0";
 const TARGET: &str = "logs-nginx.access-default";
 /// Where peers write to, which know no data streams.
 const PEER_INDEX: &str = "peer";
-/// Of ready-made bodies: as many as the daemon has requests in flight.
-const CONNECTIONS: usize = 4;
+/// Of ready-made bodies: as many as the daemon has requests in flight at its start.
+const CONNECTIONS: usize = 8;
 /// A peer that delivered nothing for so long will deliver nothing more.
 const PATIENCE: Duration = Duration::from_secs(30);
 
