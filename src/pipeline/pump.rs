@@ -32,11 +32,33 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Where the end of all work is waited for, a batch waits no longer than this for more to read.
 const ONCE_PATIENCE: Duration = Duration::from_millis(5);
 
+/// While batches are sent slower than they are filled, how long a thread with nothing to read waits before it looks again.
+const FULL_PATIENCE: Duration = Duration::from_millis(5);
+
+/// Where full batches go.
+pub trait Outlet: Send {
+    /// Whether a batch would be taken at once.
+    fn has_room(&self) -> bool;
+
+    /// Hands it on; waits while too many are on their way.
+    fn send(&mut self, batch: Batch);
+}
+
+impl Outlet for tokio::sync::mpsc::Sender<Batch> {
+    fn has_room(&self) -> bool {
+        self.capacity() > 0
+    }
+
+    fn send(&mut self, batch: Batch) {
+        // It fails only when the index stage is gone: the process is ending at once, and the checkpoint knows.
+        drop(self.blocking_send(batch));
+    }
+}
+
 /// One thread's state: buffers and caches that live as long as it does.
 pub struct Pump {
     shared: Arc<Shared>,
-    /// Takes full batches; waits while too many are on their way.
-    send: Box<dyn FnMut(Batch) + Send>,
+    batches: Box<dyn Outlet>,
     /// How long to wait for work or memory.
     patience: Duration,
     reader: Reader,
@@ -59,17 +81,23 @@ impl Pump {
     /// A thread's state, for `shared`; full batches go to `batches`.
     #[must_use]
     pub fn new(shared: Arc<Shared>, batches: tokio::sync::mpsc::Sender<Batch>) -> Self {
-        // It fails only when the index stage is gone: the process is ending at once, and the checkpoint knows.
-        let send = move |batch| drop(batches.blocking_send(batch));
         let patience = if shared.once { ONCE_PATIENCE } else { PATIENCE };
-        Self::with(shared, patience, Box::new(send))
+        Self::with(shared, patience, Box::new(batches))
     }
 
-    /// The same for any way to hand on batches, and for any patience.
-    pub(crate) fn with(shared: Arc<Shared>, patience: Duration, send: Box<dyn FnMut(Batch) + Send>) -> Self {
+    /// The same for any outlet and any patience.
+    pub(crate) fn with(shared: Arc<Shared>, patience: Duration, batches: Box<dyn Outlet>) -> Self {
         let sources = shared.plans.iter().map(|plan| OfSource::new(plan, &shared.config.enrich)).collect();
         let builders = shared.destinations.iter().map(|_| None).collect();
-        Self { send, patience, reader: Reader::default(), transform: Transform::default(), sources, builders, shared }
+        Self {
+            batches,
+            patience,
+            reader: Reader::default(),
+            transform: Transform::default(),
+            sources,
+            builders,
+            shared,
+        }
     }
 
     /// Works until the queue is closed; what was read by then is sent on.
@@ -283,10 +311,16 @@ impl Pump {
     /// How long until the oldest batch is due.
     fn until_due(&self) -> Option<Duration> {
         let due = self.builders.iter().flatten().map(|builder| builder.due(&self.shared.limits)).min()?;
-        Some(due.saturating_duration_since(Instant::now()))
+        let wait = due.saturating_duration_since(Instant::now());
+        Some(if wait.is_zero() && !self.batches.has_room() { FULL_PATIENCE } else { wait })
     }
 
+    /// What is old enough is sent; but while there is no room, it is filled further: so requests are as small as time
+    /// asks for where the cluster keeps up, and as large as they may be where it does not.
     fn send_due(&mut self) {
+        if !self.batches.has_room() {
+            return;
+        }
         let now = Instant::now();
         for destination in 0..self.builders.len() {
             if self.builders[destination].as_ref().is_some_and(|builder| builder.due(&self.shared.limits) <= now) {
@@ -303,6 +337,6 @@ impl Pump {
 
     fn send(&mut self, destination: usize) {
         let Some(batch) = self.builders[destination].take().and_then(Builder::finish) else { return };
-        (self.send)(batch);
+        self.batches.send(batch);
     }
 }

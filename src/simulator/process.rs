@@ -25,7 +25,7 @@ use crate::discover::watch::Hint;
 use crate::index::{Deps, Indexer};
 use crate::pipeline::events::Told;
 use crate::pipeline::follow::Follower;
-use crate::pipeline::pump::Pump;
+use crate::pipeline::pump::{Outlet, Pump};
 use crate::pipeline::{Counted, Parts, Shared, origin};
 use crate::record::Batch;
 use crate::telemetry::Health;
@@ -44,6 +44,24 @@ const BATCHES: usize = 2;
 const COMMIT_EVERY: Duration = Duration::from_millis(200);
 const COMMIT_RETRY: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(3);
+
+/// A pump's outlet that notes what is handed on.
+struct Noting {
+    sender: mpsc::Sender<Batch>,
+    sent: Arc<Mutex<Sent>>,
+}
+
+impl Outlet for Noting {
+    fn has_room(&self) -> bool {
+        self.sender.capacity() > BURST
+    }
+
+    fn send(&mut self, batch: Batch) {
+        self.sent.lock().expect("one thread").note(&batch);
+        // There is room: see `slice`. The stage may be gone, as the process is about to be.
+        let _ = self.sender.try_send(batch);
+    }
+}
 
 pub struct Process {
     shared: Arc<Shared>,
@@ -107,13 +125,8 @@ impl Process {
         let shared = Shared::new(config, parts);
         let (sender, receiver) = mpsc::channel::<Batch>(BURST + BATCHES);
         let pump = |_| {
-            let (sender, sent) = (sender.clone(), Arc::clone(&sent));
-            let send = move |batch: Batch| {
-                sent.lock().expect("one thread").note(&batch);
-                // There is room: see `slice`. The stage may be gone, as the process is about to be.
-                let _ = sender.try_send(batch);
-            };
-            Pump::with(Arc::clone(&shared), Duration::ZERO, Box::new(send))
+            let batches = Noting { sender: sender.clone(), sent: Arc::clone(&sent) };
+            Pump::with(Arc::clone(&shared), Duration::ZERO, Box::new(batches))
         };
         let pumps = (0..setup.pumps).map(pump).collect();
         let instance = origin::instance("host", Path::new("/store"));
