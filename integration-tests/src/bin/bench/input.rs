@@ -29,35 +29,52 @@ pub(crate) struct Input {
 impl Input {
     /// Makes what is not there yet below `dir`.
     pub(crate) fn prepare(dir: &Path, lines: u64, with_chunks: bool) -> Result<Self> {
-        ensure!(lines > 0 && lines.is_multiple_of(CHUNK_LINES), "--lines: expected a multiple of {CHUNK_LINES}");
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let file = dir.join(format!("access-{lines}.log"));
+        let mut input = Self::of(dir, lines, Format::Combined)?;
         let chunks = dir.join(format!("chunks-{lines}"));
-        let mut head = Vec::new();
-        let mut first = generator(lines)?;
-        while head.len() < 1 << 16 && first.next_line(&mut head).is_some() {}
-        if !begins_with(&file, &head) {
-            eprintln!("bench: writing {lines} lines");
-            write_file(&file, lines).with_context(|| format!("cannot write {}", file.display()))?;
-        }
+        let head = head(lines, Format::Combined)?;
         if with_chunks && !begins_with(&chunk(&chunks, 0), &head) {
             eprintln!("bench: writing {} chunks", lines / CHUNK_LINES);
-            write_chunks(&chunks, &file).with_context(|| format!("cannot write {}", chunks.display()))?;
+            write_chunks(&chunks, &input.file).with_context(|| format!("cannot write {}", chunks.display()))?;
+        }
+        input.chunks = chunks;
+        Ok(input)
+    }
+
+    /// The file alone, in any format.
+    pub(crate) fn of(dir: &Path, lines: u64, format: Format) -> Result<Self> {
+        ensure!(lines > 0 && lines.is_multiple_of(CHUNK_LINES), "--lines: expected a multiple of {CHUNK_LINES}");
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let name = match format {
+            Format::Combined => "access".to_owned(),
+            other => format!("{other:?}").to_lowercase(),
+        };
+        let file = dir.join(format!("{name}-{lines}.log"));
+        if !begins_with(&file, &head(lines, format)?) {
+            eprintln!("bench: writing {lines} lines");
+            write_file(&file, lines, format).with_context(|| format!("cannot write {}", file.display()))?;
         }
         let bytes = fs::metadata(&file)?.len();
-        Ok(Self { lines, bytes, file, chunks })
+        Ok(Self { lines, bytes, file, chunks: PathBuf::new() })
     }
 }
 
+/// The first lines.
+fn head(lines: u64, format: Format) -> Result<Vec<u8>> {
+    let mut head = Vec::new();
+    let mut first = generator(lines, format)?;
+    while head.len() < 1 << 16 && first.next_line(&mut head).is_some() {}
+    Ok(head)
+}
+
 /// A day of traffic, whatever the number of lines.
-fn generator(lines: u64) -> Result<Generator> {
+fn generator(lines: u64, format: Format) -> Result<Generator> {
     let schedule = Schedule {
         start: "2026-03-01T00:00:00Z".parse()?,
         load: Load::Filling,
         total: Some(lines),
         duration: Some(Duration::from_secs(24 * 3600)),
     };
-    Generator::new(&Scenario::shop(), &schedule, Settings { seed: SEED, format: Format::Combined, dirty: 0.0 })
+    Generator::new(&Scenario::shop(), &schedule, Settings { seed: SEED, format, dirty: 0.0 })
 }
 
 /// Whether the start of the file is `head`, or where it is shorter, whether `head` begins with all of it.
@@ -67,11 +84,11 @@ fn begins_with(file: &Path, head: &[u8]) -> bool {
     read.is_ok() && !found.is_empty() && head.starts_with(&found)
 }
 
-fn write_file(path: &Path, lines: u64) -> Result<()> {
+fn write_file(path: &Path, lines: u64, format: Format) -> Result<()> {
     // Only what is whole gets the name.
     let part = path.with_extension("part");
     let mut output = BufWriter::with_capacity(1 << 20, File::create(&part)?);
-    let mut generator = generator(lines)?;
+    let mut generator = generator(lines, format)?;
     let (mut line, mut count) = (Vec::new(), 0);
     while generator.next_line(&mut line).is_some() {
         output.write_all(&line)?;

@@ -19,6 +19,7 @@ mod long;
 mod machine;
 mod measure;
 mod peer;
+mod per_core;
 mod place;
 mod recording;
 mod reply;
@@ -183,6 +184,7 @@ fn other(
         Scenario::Idle => vec![idle::run(bench)?],
         Scenario::Fair => vec![fair::run(bench, input)?],
         Scenario::Start => vec![start::run(bench, input)?],
+        Scenario::PerCore => vec![per_core::run(bench, input)?],
         // In a thread of its own: what drives Elasticsearch panics where it fails, as tests do.
         Scenario::Elastic => thread::scope(|scope| scope.spawn(|| elastic::run(bench, input, peers)).join())
             .unwrap_or_else(|_| bail!("Elasticsearch could not be driven: see above"))?,

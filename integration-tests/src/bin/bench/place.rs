@@ -53,6 +53,7 @@ pub(crate) struct Place<'a> {
     bench: &'a Bench,
     dir: TempDir,
     config: PathBuf,
+    core: Option<usize>,
 }
 
 impl<'a> Place<'a> {
@@ -70,7 +71,12 @@ impl<'a> Place<'a> {
         });
         // JSON is YAML too.
         std::fs::write(&config, format!("{all:#}\n"))?;
-        Ok(Self { bench, dir, config })
+        Ok(Self { bench, dir, config, core: None })
+    }
+
+    /// The daemon runs on this core alone.
+    pub(crate) fn on_core(self, core: usize) -> Self {
+        Self { core: Some(core), ..self }
     }
 
     /// The command `logweir WORDS` with the configuration and what was set beside it.
@@ -98,7 +104,11 @@ impl<'a> Place<'a> {
     }
 
     fn measured(&self, words: &[&str], environment: &[(&str, OsString)]) -> Result<Measured> {
-        Measured::start(&self.bench.program, &self.log(), LIMIT, environment, &self.command(words))
+        let mut command = self.command(words);
+        if let Some(core) = self.core {
+            command.splice(0..0, ["taskset".into(), "--cpu-list".into(), core.to_string().into()]);
+        }
+        Measured::start(&self.bench.program, &self.log(), LIMIT, environment, &command)
     }
 
     fn log(&self) -> PathBuf {

@@ -27,6 +27,8 @@ pub(crate) enum Scenario {
     Fair,
     /// From the start of the process to the first document
     Start,
+    /// What one core does with other formats and documents
+    PerCore,
     /// A real Elasticsearch on the same cores
     Elastic,
     /// Up to 50 million lines: needs 13 GB of disk, and is run only when it is named
@@ -47,6 +49,7 @@ impl Scenario {
             Self::Idle => "idle",
             Self::Fair => "fair",
             Self::Start => "start",
+            Self::PerCore => "per-core",
             Self::Elastic => "elastic",
             Self::Long => "long",
         }
