@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde_json::Value as Json;
 
 use super::LayoutError;
-use super::writer::BLOCK;
+use super::writer::{BLOCK, Writer};
 use crate::config::{self, Target};
 use crate::keep::{Keep, is_at_or_below};
 use crate::record::Field;
@@ -200,10 +200,33 @@ fn step(text: &mut String, from: &str, to: &str) {
 }
 
 /// One text of the table.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Piece {
-    pub(super) start: u32,
-    pub(super) len: u32,
+    /// Its first two blocks, and zeros after it.
+    head: [u8; 2 * BLOCK],
+    /// How much of that it is.
+    len: usize,
+    /// What is longer than that; nearly always nothing.
+    rest: Box<[u8]>,
+}
+
+impl Piece {
+    fn new(text: &str) -> Self {
+        let text = text.as_bytes();
+        let len = text.len().min(2 * BLOCK);
+        let mut head = [0; 2 * BLOCK];
+        head[..len].copy_from_slice(&text[..len]);
+        Self { head, len, rest: text[len..].into() }
+    }
+
+    /// Writes it.
+    #[inline]
+    pub(super) fn write<W: Writer>(&self, writer: &mut W) {
+        writer.medium(&self.head, self.len);
+        if !self.rest.is_empty() {
+            writer.all(&self.rest);
+        }
+    }
 }
 
 /// The filled leaves, ranked as they are written, and the texts between them.
@@ -211,14 +234,11 @@ pub(super) struct Piece {
 pub(super) struct Table {
     /// What fills the leaf of each rank.
     pub(super) filled: Vec<From>,
-    /// All texts one after the other, with two blocks of padding at the end.
-    pub(super) text: Vec<u8>,
     /// `[from * (ranks + 1) + to]`, where the last `to` is the end.
     pieces: Vec<Piece>,
 }
 
 impl Table {
-    #[expect(clippy::cast_possible_truncation, reason = "the texts are as long as the configuration, squared at most")]
     pub(super) fn new(leaves: &Leaves) -> Self {
         let places: Vec<(usize, From)> = leaves
             .iter()
@@ -228,27 +248,24 @@ impl Table {
                 Content::Fixed(_) => None,
             })
             .collect();
-        let mut text = String::new();
         let mut pieces = Vec::new();
         for (from, &(from_at, _)) in places.iter().enumerate() {
             for to in 0..=places.len() {
-                let start = text.len();
+                let mut text = String::new();
                 if to > from {
                     let to_at = places.get(to).map_or(leaves.0.len(), |&(at, _)| at);
                     between(&mut text, &leaves.0, from_at, to_at);
                 }
-                pieces.push(Piece { start: start as u32, len: (text.len() - start) as u32 });
+                pieces.push(Piece::new(&text));
             }
         }
-        let mut text = text.into_bytes();
-        text.resize(text.len() + 2 * BLOCK, 0);
-        Self { filled: places.into_iter().map(|(_, from)| from).collect(), text, pieces }
+        Self { filled: places.into_iter().map(|(_, from)| from).collect(), pieces }
     }
 
     /// The text between two ranks; `to` may be the number of ranks, which is the end.
     #[inline]
-    pub(super) fn between(&self, from: usize, to: usize) -> Piece {
-        self.pieces[from * (self.filled.len() + 1) + to]
+    pub(super) fn between(&self, from: usize, to: usize) -> &Piece {
+        &self.pieces[from * (self.filled.len() + 1) + to]
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! What can be known when a source is configured is made then ([`Layout`]): the order of the leaves, the text between any
 //! two of them, fixed fields. What is left per line is to walk over the fields that are set and to copy their bytes. The
-//! item is written into a small buffer that stays in the processor's nearest cache, and from there to the body in one copy.
-//! Nothing is allocated per line once that buffer has grown, unless the line is a tree itself (JSON).
+//! item is written into a small buffer that stays in the processor's nearest cache, and from there to the body in one copy;
+//! one that is too long for it, straight into the body. Nothing is allocated per line, unless the line is a tree itself (JSON).
 //!
 //! Equal lines, documents and files give equal items.
 
@@ -28,7 +28,7 @@ pub use index_name::{IndexPattern, IndexPatternError, IndexPatternErrorKind};
 pub use time::{TimeText, decide_time};
 
 use layout::{From, Leaves, Table};
-use writer::{BLOCK, Writer};
+use writer::{BLOCK, Fast, Writer};
 
 /// Why a source's documents cannot be laid out as configured.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,7 +117,7 @@ pub struct Item<'a> {
 /// What encoding keeps from line to line; one a thread.
 #[derive(Debug, Default)]
 pub struct Buffers {
-    writer: Writer,
+    fast: Fast,
     time: TimeText,
 }
 
@@ -191,24 +191,34 @@ impl Layout {
         if item.line.cut {
             doc.tags.add(Tags::LINE_CUT);
         }
-        let Buffers { writer, time } = buffers;
-        writer.clear();
-        write_action(writer, item);
-        let source = out.len() + writer.bytes().len();
+        let Buffers { fast, time } = buffers;
         if let Some(tree) = doc.tree.take() {
-            out.extend_from_slice(writer.bytes());
+            write_action(out, item);
+            let source = out.len();
             self.encode_tree(tree, item, doc, time, out);
             return source;
         }
-        let scratch_len = doc.scratch.len();
-        doc.scratch.resize(scratch_len + BLOCK, 0);
-        self.write_document(writer, time, item, doc);
-        doc.scratch.truncate(scratch_len);
-        out.extend_from_slice(writer.bytes());
+        if Fast::fits(item.line.bytes.len() + doc.scratch.len()) {
+            fast.clear();
+            write_action(fast, item);
+            let source = out.len() + Writer::len(fast);
+            let scratch_len = doc.scratch.len();
+            doc.scratch.resize(scratch_len + BLOCK, 0);
+            self.write_document(fast, time, item, doc);
+            doc.scratch.truncate(scratch_len);
+            if let Some(bytes) = fast.bytes() {
+                out.extend_from_slice(bytes);
+                return source;
+            }
+        }
+        write_action(out, item);
+        let source = out.len();
+        self.write_document(out, time, item, doc);
         source
     }
 
-    fn write_document(&self, writer: &mut Writer, time: &mut TimeText, item: &Item<'_>, doc: &mut Document) {
+    #[inline]
+    fn write_document<W: Writer>(&self, writer: &mut W, time: &mut TimeText, item: &Item<'_>, doc: &mut Document) {
         writer.short(b"{\"@timestamp\":                  ", 14);
         let (text, len) = time.quoted(item.time);
         writer.short(text, len);
@@ -218,7 +228,7 @@ impl Layout {
         while ranks != 0 {
             let rank = ranks.trailing_zeros() as usize;
             ranks &= ranks - 1;
-            self.write_between(writer, last, rank);
+            self.table.between(last, rank).write(writer);
             last = rank;
             match self.table.filled[rank] {
                 From::Slot(field) => valid &= write_slot(writer, item.line.bytes, doc, field),
@@ -235,11 +245,11 @@ impl Layout {
         if let Some(rank) = self.tags_rank
             && !(doc.tags.is_empty() && self.tags.is_empty())
         {
-            self.write_between(writer, last, rank);
+            self.table.between(last, rank).write(writer);
             last = rank;
             self.write_tags(writer, doc.tags);
         }
-        self.write_between(writer, last, self.table.filled.len());
+        self.table.between(last, self.table.filled.len()).write(writer);
     }
 
     /// The ranks of the leaves that `doc` has, lowest first; without time and tags.
@@ -252,14 +262,8 @@ impl Layout {
         self.moves.iter().fold(self.always, |ranks, &(mask, rotate)| ranks | (set & mask).rotate_left(rotate))
     }
 
-    #[inline]
-    fn write_between(&self, writer: &mut Writer, from: usize, to: usize) {
-        let piece = self.table.between(from, to);
-        writer.raw(&self.table.text, piece.start as usize, piece.len as usize);
-    }
-
     #[cold]
-    fn write_tags(&self, writer: &mut Writer, tags: Tags) {
+    fn write_tags<W: Writer>(&self, writer: &mut W, tags: Tags) {
         let mut text = Vec::new();
         for tag in self.all_tags(tags) {
             text.push(if text.is_empty() { b'[' } else { b',' });
@@ -276,7 +280,8 @@ impl Layout {
     }
 }
 
-fn write_action(writer: &mut Writer, item: &Item<'_>) {
+#[inline]
+fn write_action<W: Writer>(writer: &mut W, item: &Item<'_>) {
     match item.index {
         None => writer.short(b"{\"create\":{\"_id\":\"              ", 18),
         Some(index) => {
@@ -294,15 +299,13 @@ fn write_action(writer: &mut Writer, item: &Item<'_>) {
 
 /// Writes what `field` holds; returns whether it was valid UTF-8.
 #[inline]
-fn write_slot(writer: &mut Writer, line: &[u8], doc: &Document, field: Field) -> bool {
+fn write_slot<W: Writer>(writer: &mut W, line: &[u8], doc: &Document, field: Field) -> bool {
     match doc.get(field) {
         Some(Value::Line { start, end }) => return writer.string(line, start as usize, end as usize),
         Some(Value::Scratch { start, end }) => return writer.string(&doc.scratch, start as usize, end as usize),
-        Some(Value::Json { start, end }) => writer.raw(&doc.scratch, start as usize, (end - start) as usize),
+        Some(Value::Json { start, end }) => writer.all(&doc.scratch[start as usize..end as usize]),
         Some(Value::Text(text)) => {
-            writer.quote();
-            writer.all(text.as_bytes());
-            writer.quote();
+            writer.plain(text.as_bytes(), 0, text.len());
         }
         Some(Value::StaticJson(text)) => writer.all(text.as_bytes()),
         Some(Value::Int(value)) => writer.int(value),
