@@ -28,6 +28,12 @@ pub fn specials_and_spaces(bytes: &[u8; LANES]) -> u32 {
     stops(bytes, b' ' + 1)
 }
 
+/// Whether [`specials`] are nowhere in `text`.
+#[cfg(test)]
+pub fn is_plain(text: &[u8]) -> bool {
+    text.iter().all(|byte| escaped(*byte).1 == 1 && byte.is_ascii())
+}
+
 /// Quotes, backslashes, and what is below `least` or above ASCII: one comparison, because signed bytes above ASCII are
 /// negative.
 #[inline]

@@ -215,6 +215,13 @@ pub enum Value {
         /// One past the last byte.
         end: u32,
     },
+    /// These bytes of the line, in which JSON escapes nothing: ASCII without quotes, backslashes and control characters.
+    Plain {
+        /// First byte, from the start of the line.
+        start: u32,
+        /// One past the last byte.
+        end: u32,
+    },
     /// These bytes of the document's scratch space: any bytes, escaped and made valid UTF-8 when encoded.
     Scratch {
         /// First byte, from the start of the scratch space.
@@ -326,12 +333,19 @@ impl Document {
     }
 
     /// Sets `field` to a range of the line.
+    pub fn put_line(&mut self, field: Field, start: usize, end: usize) {
+        self.put_range(field, start, end, false);
+    }
+
+    /// Sets `field` to a range of the line, which is known to be [`Value::Plain`] or is not.
+    #[inline]
     #[expect(
         clippy::cast_possible_truncation,
         reason = "a line is at most max_line_bytes, which is checked to fit u32"
     )]
-    pub fn put_line(&mut self, field: Field, start: usize, end: usize) {
-        self.put(field, Value::Line { start: start as u32, end: end as u32 });
+    pub fn put_range(&mut self, field: Field, start: usize, end: usize, plain: bool) {
+        let (start, end) = (start as u32, end as u32);
+        self.put(field, if plain { Value::Plain { start, end } } else { Value::Line { start, end } });
     }
 
     /// Sets `field` to text that is copied to the scratch space.
@@ -361,6 +375,13 @@ impl Document {
         (self.set & field.bit() != 0).then(|| self.values[field as usize])
     }
 
+    /// What `field` holds, if it is set; else anything.
+    #[inline]
+    #[must_use]
+    pub fn value(&self, field: Field) -> Value {
+        self.values[field as usize]
+    }
+
     /// Whether `field` is set.
     #[must_use]
     pub fn has(&self, field: Field) -> bool {
@@ -371,7 +392,7 @@ impl Document {
     #[must_use]
     pub fn bytes<'a>(&'a self, field: Field, line: &'a [u8]) -> Option<&'a [u8]> {
         match self.get(field)? {
-            Value::Line { start, end } => line.get(start as usize..end as usize),
+            Value::Line { start, end } | Value::Plain { start, end } => line.get(start as usize..end as usize),
             Value::Scratch { start, end } | Value::Json { start, end } => {
                 self.scratch.get(start as usize..end as usize)
             }

@@ -230,7 +230,15 @@ impl Layout {
             ranks &= ranks - 1;
             self.table.between(last, rank).write(writer);
             last = rank;
-            match self.table.filled[rank] {
+            let from = self.table.filled[rank];
+            // Said first, because it is nearly always so.
+            if let From::Slot(field) = from
+                && let Value::Plain { start, end } = doc.value(field)
+            {
+                writer.plain(item.line.bytes, start as usize, end as usize);
+                continue;
+            }
+            match from {
                 From::Slot(field) => valid &= write_slot(writer, item.line.bytes, doc, field),
                 From::Line => valid &= writer.string(item.line.bytes, 0, item.line.bytes.len()),
                 From::FilePath => writer.all(&item.file.path),
@@ -297,19 +305,17 @@ fn write_action<W: Writer>(writer: &mut W, item: &Item<'_>) {
     writer.short(&id_and_end, 28);
 }
 
-/// Writes what `field` holds; returns whether it was valid UTF-8.
+/// Writes what `field`, which is set, holds; returns whether it was valid UTF-8.
 #[inline]
 fn write_slot<W: Writer>(writer: &mut W, line: &[u8], doc: &Document, field: Field) -> bool {
-    match doc.get(field) {
-        Some(Value::Line { start, end }) => return writer.string(line, start as usize, end as usize),
-        Some(Value::Scratch { start, end }) => return writer.string(&doc.scratch, start as usize, end as usize),
-        Some(Value::Json { start, end }) => writer.all(&doc.scratch[start as usize..end as usize]),
-        Some(Value::Text(text)) => {
-            writer.plain(text.as_bytes(), 0, text.len());
-        }
-        Some(Value::StaticJson(text)) => writer.all(text.as_bytes()),
-        Some(Value::Int(value)) => writer.int(value),
-        None => writer.all(b"null"),
+    match doc.value(field) {
+        Value::Plain { start, end } => writer.plain(line, start as usize, end as usize),
+        Value::Line { start, end } => return writer.string(line, start as usize, end as usize),
+        Value::Scratch { start, end } => return writer.string(&doc.scratch, start as usize, end as usize),
+        Value::Json { start, end } => writer.all(&doc.scratch[start as usize..end as usize]),
+        Value::Text(text) => writer.plain(text.as_bytes(), 0, text.len()),
+        Value::StaticJson(text) => writer.all(text.as_bytes()),
+        Value::Int(value) => writer.int(value),
     }
     true
 }

@@ -144,7 +144,9 @@ fn fill(doc: &mut Document, line: &[u8], fields: &[Filling]) {
         let (start, end) = (a.min(b), a.max(b));
         match kind {
             _ if field == Field::UserAgent => doc.put_json(field, b"{\"name\":\"x\"}"),
-            0 | 1 => doc.put_line(field, start, end),
+            0 | 1 => {
+                doc.put_range(field, start, end, kind == 1 && json::is_plain(&line[start..end]));
+            }
             2 => doc.put_text(field, &line[start..end]),
             3 => doc.put_json(field, b"[1,{\"a\":null}]"),
             4 => doc.put(field, if int > 0 { Value::Text("text") } else { Value::StaticJson("[\"web\"]") }),

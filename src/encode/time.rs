@@ -58,6 +58,8 @@ pub struct TimeText {
     second: i64,
     /// The day that `text` shows.
     day: i64,
+    /// The instant that `text` shows, and how long that is.
+    shown: (i64, usize),
     /// `"2015-05-17T10:05:03.000Z"` with its quotes, longer by the digits that are needed, and padding.
     text: [u8; TimeText::ROOM],
 }
@@ -66,7 +68,7 @@ impl Default for TimeText {
     fn default() -> Self {
         let mut text = [0; Self::ROOM];
         text[..26].copy_from_slice(b"\"1970-01-01T00:00:00.000Z\"");
-        Self { second: 0, day: 0, text }
+        Self { second: 0, day: 0, shown: (0, 26), text }
     }
 }
 
@@ -77,7 +79,15 @@ impl TimeText {
     const FRACTION: usize = 21;
 
     /// The instant as a JSON string in ISO 8601 (UTC), its length, and padding: milliseconds, or as many digits as it has.
+    #[inline]
     pub fn quoted(&mut self, nanos: i64) -> (&[u8; Self::ROOM], usize) {
+        if nanos != self.shown.0 {
+            self.shown = (nanos, self.show(nanos));
+        }
+        (&self.text, self.shown.1)
+    }
+
+    fn show(&mut self, nanos: i64) -> usize {
         let second = nanos.div_euclid(NANOS_PER_SECOND);
         let fraction = nanos.rem_euclid(NANOS_PER_SECOND) as u32;
         if second != self.second {
@@ -96,7 +106,7 @@ impl TimeText {
         let end = Self::FRACTION + digits;
         self.text[end] = b'Z';
         self.text[end + 1] = b'"';
-        (&self.text, end + 2)
+        end + 2
     }
 
     #[cold]

@@ -11,6 +11,7 @@ use crate::record::{Document, Field, Tags, Value};
 
 impl Layout {
     /// Appends the document line of `tree` to `out`.
+    #[inline(never)]
     pub(super) fn encode_tree(
         &self,
         mut tree: Map<String, Json>,

@@ -15,9 +15,13 @@ const ROOM: usize = 16 << 10;
 /// The most that one step writes over what it counts.
 const SLACK: usize = 2 * BLOCK;
 
-/// The digits of a number below a hundred million, first digit first, and how many of the eight are leading zeros.
+/// One more than what eight digits can say.
+const EIGHT_DIGITS: u32 = 100_000_000;
+
+/// The digits of a number below [`EIGHT_DIGITS`], the first digit in the lowest byte, and how many are leading zeros; the
+/// last digit never is.
 #[inline]
-fn digits(value: u32) -> ([u8; 8], usize) {
+fn digits(value: u32) -> (u64, usize) {
     // All pairs of digits, then all digits, at once: each in a part of the word that is wide enough for its product.
     let fours = u64::from(value / 10_000) | u64::from(value % 10_000) << 32;
     let hundreds = (fours * 10_486) >> 20 & 0x7f_0000_007f;
@@ -25,7 +29,7 @@ fn digits(value: u32) -> ([u8; 8], usize) {
     let tens = (pairs * 103) >> 10 & 0xf_000f_000f_000f;
     let ones = tens | (pairs - tens * 10) << 8;
     let zeros = (ones | 1 << 56).trailing_zeros() as usize / 8;
-    ((ones | 0x3030_3030_3030_3030).to_le_bytes(), zeros)
+    (ones | 0x3030_3030_3030_3030, zeros)
 }
 
 /// What an item is written with.
@@ -158,20 +162,6 @@ impl Fast {
         self.at += len;
     }
 
-    /// `text[start..end]` as it stands.
-    #[inline]
-    fn copy(&mut self, text: &[u8], start: usize, end: usize) {
-        let len = end - start;
-        if len > BLOCK {
-            self.long(&text[start..end]);
-        } else if let Some(block) = text[start..].first_chunk::<BLOCK>() {
-            self.put(block);
-            self.at += len;
-        } else {
-            self.exact(&text[start..end]);
-        }
-    }
-
     /// More than a block.
     #[inline]
     fn long(&mut self, text: &[u8]) {
@@ -180,6 +170,33 @@ impl Fast {
             room.copy_from_slice(text);
         }
         self.at += text.len();
+    }
+
+    /// A number below [`EIGHT_DIGITS`]; all its eight digits, or none of the leading zeros.
+    #[inline]
+    fn eight_digits(&mut self, value: u32, all: bool) {
+        let (text, zeros) = digits(value);
+        let skip = if all { 0 } else { zeros };
+        self.put(&(text >> (8 * skip)).to_le_bytes());
+        self.at += 8 - skip;
+    }
+
+    /// A number that is negative or longer.
+    #[cold]
+    fn long_int(&mut self, value: i64) {
+        if value < 0 {
+            self.byte(b'-');
+        }
+        let magnitude = value.unsigned_abs();
+        let mut all = false;
+        // Nineteen digits are at most three groups of eight.
+        let unit = u64::from(EIGHT_DIGITS);
+        for group in [magnitude / unit / unit, magnitude / unit % unit, magnitude % unit] {
+            if group > 0 || all {
+                self.eight_digits(group as u32, all);
+                all = true;
+            }
+        }
     }
 
     /// The rest of a string from where it needs more than copying.
@@ -261,30 +278,28 @@ impl Writer for Fast {
 
     #[inline]
     fn int(&mut self, value: i64) {
-        const EIGHT: u64 = 100_000_000;
-        if value < 0 {
-            self.byte(b'-');
-        }
-        let magnitude = value.unsigned_abs();
-        let mut zeros_too = false;
-        // Nineteen digits are at most three groups of eight.
-        for unit in [EIGHT * EIGHT, EIGHT, 1] {
-            if magnitude >= unit || unit == 1 {
-                let (text, zeros) = digits((magnitude / unit % EIGHT) as u32);
-                let skip = if zeros_too { 0 } else { zeros };
-                let shifted = u64::from_le_bytes(text) >> (8 * skip);
-                self.put(&shifted.to_le_bytes());
-                self.at += 8 - skip;
-                zeros_too = true;
-            }
+        match u32::try_from(value) {
+            Ok(value) if value < EIGHT_DIGITS => self.eight_digits(value, false),
+            _ => self.long_int(value),
         }
     }
 
     #[inline]
     fn plain(&mut self, text: &[u8], start: usize, end: usize) {
-        self.byte(b'"');
-        self.copy(text, start, end);
-        self.byte(b'"');
+        let len = end - start;
+        if len <= BLOCK
+            && let Some(block) = text.get(start..).and_then(<[u8]>::first_chunk::<BLOCK>)
+        {
+            let at = self.at % ROOM;
+            self.buf[at] = b'"';
+            self.buf[at + 1..at + 1 + BLOCK].copy_from_slice(block);
+            self.buf[at + 1 + len] = b'"';
+            self.at += len + 2;
+        } else {
+            self.byte(b'"');
+            self.all(&text[start..end]);
+            self.byte(b'"');
+        }
     }
 
     #[inline]

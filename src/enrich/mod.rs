@@ -60,6 +60,7 @@ fn put_part(doc: &mut Document, field: Field, original: Value, start: usize, end
     let (start, end) = (start as u32, end as u32);
     let part = match original {
         Value::Line { start: first, .. } => Value::Line { start: first + start, end: first + end },
+        Value::Plain { start: first, .. } => Value::Plain { start: first + start, end: first + end },
         Value::Scratch { start: first, .. } => Value::Scratch { start: first + start, end: first + end },
         Value::Text(text) => match text.get(start as usize..end as usize) {
             Some(part) => Value::Text(part),

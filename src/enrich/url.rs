@@ -75,12 +75,12 @@ fn split(text: &[u8], start: usize) -> Parts {
 
 /// Where the extension of the last segment of a path starts.
 fn extension(path: &[u8]) -> Option<usize> {
-    let at = memchr::memrchr2(b'.', b'/', path)?;
-    let extension = &path[at + 1..];
+    // Longer ones are none, so that no more than these bytes are looked at.
+    let length = path.iter().rev().take(MAX_EXTENSION + 1).take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    let at = path.len() - length;
     // A segment that starts with its only dot is a hidden file.
-    let has_name = path[at] == b'.' && at > 0 && path[at - 1] != b'/';
-    (has_name && (1..=MAX_EXTENSION).contains(&extension.len()) && extension.iter().all(u8::is_ascii_alphanumeric))
-        .then_some(at + 1)
+    let named = |dot: usize| path[dot] == b'.' && dot > 0 && path[dot - 1] != b'/';
+    ((1..=MAX_EXTENSION).contains(&length) && at.checked_sub(1).is_some_and(named)).then_some(at)
 }
 
 /// Splits `scheme://authority/path?query#fragment`.

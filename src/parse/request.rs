@@ -6,21 +6,23 @@
 
 use std::io::Write as _;
 
+use super::slot::Found;
 use crate::record::{Document, Field, Value};
 
 /// Methods are short: what is longer is something else.
 const MAX_METHOD: usize = 24;
 
-/// Fills `doc` from the request line that stands in `line` from `start` to `end`.
-pub fn split(line: &[u8], start: usize, end: usize, doc: &mut Document) {
+/// Fills `doc` from the request line that was found in `line`.
+#[inline]
+pub fn split(line: &[u8], Found { start, end, plain, .. }: Found, doc: &mut Document) {
     let (target_end, version) = protocol(line, start, end);
     if let Some(version) = version {
-        doc.put_line(Field::HttpVersion, version, end);
+        doc.put_range(Field::HttpVersion, version, end, plain);
     }
     let mut at = start;
     match method_end(&line[start..target_end]) {
         Some(length) => {
-            doc.put_line(Field::HttpRequestMethod, start, start + length);
+            doc.put_range(Field::HttpRequestMethod, start, start + length, plain);
             at += length;
             while at < target_end && line[at] == b' ' {
                 at += 1;
@@ -31,19 +33,27 @@ pub fn split(line: &[u8], start: usize, end: usize, doc: &mut Document) {
         None => return refuse(&line[start..end], doc),
     }
     if at < target_end {
-        doc.put_line(Field::UrlOriginal, at, target_end);
+        doc.put_range(Field::UrlOriginal, at, target_end, plain);
     }
 }
+
+/// The bits of the digit in ` HTTP/1.` read as a number.
+const MAJOR: u64 = 0xff << 48;
 
 /// Where the target ends, and where the version starts, if the line ends in ` HTTP/<version>`.
 fn protocol(line: &[u8], start: usize, end: usize) -> (usize, Option<usize>) {
     let text = &line[start..end];
-    // Nearly always ` HTTP/1.1` or the like; the search is for the others, such as ` HTTP/3`.
-    let space = match text.len().checked_sub(9) {
-        Some(space) if text[space] == b' ' => Some(space),
-        _ => memchr::memrchr(b' ', text),
-    };
-    let Some(space) = space else { return (end, None) };
+    // Nearly always ` HTTP/1.1` or the like; what follows is for the others, such as ` HTTP/3`.
+    if let Some((target, tail)) = text.split_last_chunk::<9>()
+        && let [head @ .., minor] = tail
+        && u64::from_le_bytes(*head) & !MAJOR == u64::from_le_bytes(*b" HTTP/\0.")
+        && tail[6].is_ascii_digit()
+        && minor.is_ascii_digit()
+        && target.last().is_some_and(|byte| *byte != b' ')
+    {
+        return (end - 9, Some(end - 3));
+    }
+    let Some(space) = memchr::memrchr(b' ', text) else { return (end, None) };
     let Some(version) = text[space + 1..].strip_prefix(b"HTTP/") else { return (end, None) };
     if version.is_empty() || !version.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') {
         return (end, None);
@@ -57,6 +67,9 @@ fn protocol(line: &[u8], start: usize, end: usize) -> (usize, Option<usize>) {
 
 /// Length of the method that `text` begins with: capitals, followed by a space.
 fn method_end(text: &[u8]) -> Option<usize> {
+    if text.starts_with(b"GET ") {
+        return Some(3);
+    }
     let length = text.iter().take(MAX_METHOD + 1).take_while(|byte| matches!(byte, b'A'..=b'Z' | b'-' | b'_')).count();
     let ends = text.get(length) == Some(&b' ');
     (length > 0 && length <= MAX_METHOD && ends).then_some(length)
@@ -78,7 +91,7 @@ mod tests {
     fn check(request: &[u8], expected: [&str; 4]) {
         let line = [b"[", request, b"]"].concat();
         let mut doc = Document::default();
-        split(&line, 1, line.len() - 1, &mut doc);
+        split(&line, Found { start: 1, end: line.len() - 1, ..Found::default() }, &mut doc);
         let fields = [Field::HttpRequestMethod, Field::UrlOriginal, Field::HttpVersion, Field::ErrorMessage];
         let found =
             fields.map(|field| String::from_utf8_lossy(doc.bytes(field, &line).unwrap_or_default()).into_owned());

@@ -1,6 +1,9 @@
 //! Where a field of a line ends: by its own form if it has one, else where the literal after it stands.
 
-use super::target::Target;
+use super::target::{Target, TimeText};
+use super::time;
+use crate::json::{self, LANES};
+use crate::record::Field;
 
 /// What a value looks like: how its end is found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +35,147 @@ pub struct Slot {
     pub quoted: bool,
     /// Whether it is the plan's last.
     pub last: bool,
+    /// How it is read where it is as usual.
+    pub quick: Option<Quick>,
+}
+
+/// Where a field is in its line.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found {
+    /// Its first byte.
+    pub start: usize,
+    /// One past its last byte.
+    pub end: usize,
+    /// Whether it is known that JSON escapes nothing in it.
+    pub plain: bool,
+    /// The number that it is, if that was seen already.
+    pub number: Option<i64>,
+}
+
+/// How a field is found and what becomes of it, where nothing about the line is unusual.
+#[derive(Debug)]
+pub struct Quick {
+    ends: Ends,
+    /// The literal after it as a number, and which bits of that count.
+    until: (u64, u64),
+    until_len: usize,
+    last: bool,
+    /// What it fills.
+    pub fills: Fills,
+}
+
+/// Where a field ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ends {
+    /// At the first byte that JSON may escape, or at the first space.
+    Token,
+    /// At the first byte that JSON may escape.
+    Text,
+    /// After its digits.
+    Digits,
+    /// After its digits and points.
+    Number,
+    /// After so many bytes.
+    Length(usize),
+}
+
+/// What a field fills, where that is said in a few instructions.
+#[derive(Clone, Copy, Debug)]
+pub enum Fills {
+    /// Nothing.
+    Nothing,
+    /// This field, as it stands.
+    Text(Field),
+    /// This field, as a whole number.
+    Number(Field),
+    /// [`Target::Status`].
+    Status,
+    /// [`Target::Request`].
+    Request,
+    /// The time.
+    Clf,
+    /// What its target says.
+    Target,
+}
+
+impl Quick {
+    fn new(shape: Shape, target: &Target, until: &Literal, last: bool) -> Option<Self> {
+        let ends = match (shape, until.first(), target) {
+            (Shape::Token, Some(b' ' | b'"') | None, _) | (Shape::Text, Some(b' '), _) => Ends::Token,
+            (Shape::Text, Some(b'"') | None, _) => Ends::Text,
+            (Shape::Number, _, Target::Number(_) | Target::Status) => Ends::Digits,
+            (Shape::Number, ..) => Ends::Number,
+            (Shape::Time, _, Target::Time(TimeText::Clf)) if !last => Ends::Length(time::CLF_LEN),
+            _ => return None,
+        };
+        let fills = match *target {
+            Target::Ignored => Fills::Nothing,
+            Target::Text(field) => Fills::Text(field),
+            Target::Number(field) => Fills::Number(field),
+            Target::Status => Fills::Status,
+            Target::Request => Fills::Request,
+            Target::Time(TimeText::Clf) => Fills::Clf,
+            _ => Fills::Target,
+        };
+        Some(Self { ends, until: until.word?, until_len: until.bytes.len(), last, fills })
+    }
+
+    /// The field that starts at `start`, and where the next one does, where it is as fields nearly always are: what
+    /// [`Slot::end`] finds too, but later.
+    #[inline]
+    pub fn find(&self, line: &[u8], start: usize) -> Option<(Found, usize)> {
+        let mut found = Found { start, end: 0, plain: true, number: None };
+        match self.ends {
+            Ends::Token => found.end = first_stop(line, start, json::specials_and_spaces),
+            Ends::Text => found.end = first_stop(line, start, json::specials),
+            Ends::Digits => match short_number(line, start) {
+                Some((number, length)) => {
+                    found.number = Some(number);
+                    found.end = start + length;
+                }
+                None => found.end = number_end(line, start),
+            },
+            Ends::Number => found.end = number_end(line, start),
+            Ends::Length(length) => {
+                found.end = start + length;
+                found.plain = false;
+            }
+        }
+        let rest = line.get(found.end..)?;
+        let stands = match rest.first_chunk() {
+            Some(next) => u64::from_le_bytes(*next) & self.until.1 == self.until.0,
+            None => rest.len() >= self.until_len && first_bytes(rest) & self.until.1 == self.until.0,
+        };
+        let next = found.end + self.until_len;
+        // A field of no bytes is unusual, and a last one that the line does not end with.
+        (stands && found.end > start && (!self.last || next == line.len())).then_some((found, next))
+    }
+}
+
+/// The first bytes of `text`, which has less than eight, as a number.
+#[cold]
+fn first_bytes(text: &[u8]) -> u64 {
+    text.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+/// The whole number of at most seven digits that stands in `line` from `start` on, and how many digits it has; `None` also
+/// where the line ends within eight bytes.
+#[inline]
+fn short_number(line: &[u8], start: usize) -> Option<(i64, usize)> {
+    let next = u64::from_le_bytes(*line.get(start..)?.first_chunk()?);
+    // Digits are 0 to 9 now; what is above sets the highest bit of its byte, and perhaps of later ones.
+    let digits = next ^ 0x3030_3030_3030_3030;
+    let others = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080;
+    let length = others.trailing_zeros() as usize / 8;
+    if length == 0 || length == 8 {
+        return None;
+    }
+    // As eight digits, with zeros before them: pairs of digits, then all.
+    let digits = digits << (64 - 8 * length);
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    let even = (pairs & 0xff_0000_00ff).wrapping_mul(100 + (1_000_000 << 32));
+    let odd = (pairs >> 16 & 0xff_0000_00ff).wrapping_mul(1 + (10_000 << 32));
+    Some(((even.wrapping_add(odd) >> 32).cast_signed(), length))
 }
 
 /// Bytes that stand in every line.
@@ -41,6 +185,8 @@ pub struct Literal {
     pub bytes: Vec<u8>,
     /// Index of the byte that is searched for.
     anchor: usize,
+    /// The bytes as a number, if they are at most eight, and which bits of it count.
+    word: Option<(u64, u64)>,
 }
 
 impl Literal {
@@ -48,7 +194,13 @@ impl Literal {
     pub fn new(bytes: Vec<u8>) -> Self {
         // Spaces are the most frequent bytes of a log: anything else is found with fewer false hits.
         let anchor = bytes.iter().position(|byte| *byte != b' ').unwrap_or(0);
-        Self { bytes, anchor }
+        let word = (bytes.len() <= 8).then(|| {
+            let mut word = [[0; 8]; 2];
+            word[0][..bytes.len()].copy_from_slice(&bytes);
+            word[1][..bytes.len()].fill(0xff);
+            (u64::from_le_bytes(word[0]), u64::from_le_bytes(word[1]))
+        });
+        Self { bytes, anchor, word }
     }
 
     fn first(&self) -> Option<u8> {
@@ -81,6 +233,12 @@ impl Literal {
 }
 
 impl Slot {
+    /// A slot; `quoted` says whether it stands in double quotes, `last` whether it is the plan's last.
+    pub fn new(name: String, shape: Shape, target: Target, until: Literal, quoted: bool, last: bool) -> Self {
+        let quick = Quick::new(shape, &target, &until, last);
+        Self { name, shape, target, until, quoted, last, quick }
+    }
+
     /// Where the field that starts at `start` ends, not before `from`.
     pub fn end(&self, line: &[u8], start: usize, from: usize, lenient: bool) -> Option<usize> {
         if from == start {
@@ -157,6 +315,30 @@ impl Slot {
     }
 }
 
+/// The first byte of `line`, from `from` on, that `stops` finds; its length, if there is none.
+#[inline]
+fn first_stop(line: &[u8], from: usize, stops: impl Fn(&[u8; LANES]) -> u32) -> usize {
+    let mut rest = line.get(from..).unwrap_or_default();
+    while let Some((block, after)) = rest.split_first_chunk() {
+        let found = stops(block);
+        if found != 0 {
+            return line.len() - rest.len() + found.trailing_zeros() as usize;
+        }
+        rest = after;
+    }
+    // What is left is the end of the line's last block, if it is as long as one.
+    let (block, seen) = match line.last_chunk() {
+        Some(block) => (*block, LANES - rest.len()),
+        None => {
+            let mut block = [b'-'; LANES];
+            block[..rest.len()].copy_from_slice(rest);
+            (block, 0)
+        }
+    };
+    let found = u64::from(stops(&block)) >> seen;
+    if found == 0 { line.len() } else { line.len() - rest.len() + found.trailing_zeros() as usize }
+}
+
 /// Whether what follows `text` is escaped by a backslash that is not itself escaped.
 fn is_escaped(text: &[u8]) -> bool {
     text.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
@@ -182,6 +364,74 @@ fn list_end(line: &[u8], start: usize) -> usize {
             end += 3;
         } else {
             return end;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn slot(shape: Shape, until: &str, quoted: bool, last: bool) -> Slot {
+        let target = match shape {
+            Shape::Time => Target::Time(TimeText::Clf),
+            Shape::Number if quoted => Target::Status,
+            _ => Target::Ignored,
+        };
+        Slot::new(String::new(), shape, target, Literal::new(until.as_bytes().to_vec()), quoted, last)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2048))]
+
+        #[test]
+        fn the_quick_way_finds_what_the_other_does(
+            shape in prop::sample::select(vec![Shape::Text, Shape::Token, Shape::Number, Shape::List, Shape::Time]),
+            until in prop::sample::select(vec!["", " ", "\"", " [", "\" ", "\" \"", " - ", "|", "] ", " \"GET / HTTP\" "]),
+            (quoted, last) in any::<(bool, bool)>(),
+            line in prop_oneof![
+                "[ab\"\\\\ ]{0,12}",
+                "[a-z0-9.-]{0,40}[ \"|]?[a-z\"\\\\ ]{0,40}",
+                "[0-9]{0,9} ?.{0,9}",
+                "[0-9.-]{0,4}[ \"\\]|]{1,3}.{0,20}",
+                "17/May/2015:10:05:03 \\+0000.{0,9}",
+            ],
+            start in 0_usize..20,
+        ) {
+            // Only the last field has nothing after it.
+            let last = last || until.is_empty();
+            let slot = slot(shape, until, quoted && (until.starts_with('"') || shape == Shape::Number), last);
+            let mut line = line.into_bytes();
+            if line.len() % 2 == 0 {
+                line.extend_from_slice(until.as_bytes());
+            }
+            if let Some(quick) = &slot.quick
+                && start <= line.len()
+                && let Some((found, next)) = quick.find(&line, start)
+            {
+                prop_assert_eq!(next, found.end + until.len());
+                prop_assert_eq!(Some(found.end), slot.end(&line, start, start, false));
+                prop_assert_eq!(Some(found.end), slot.end(&line, start, start, true));
+                let text = &line[found.start..found.end];
+                if found.number.is_some() {
+                    prop_assert_eq!(found.number, time::number(text));
+                }
+                prop_assert!(!found.plain || json::is_plain(text), "{:?}", text.escape_ascii());
+            }
+        }
+
+        #[test]
+        fn the_first_stop_is_found_in_lines_of_any_length(line in "[a-z]{0,200}", stop in 0_usize..220, from in 0_usize..200) {
+            let mut line = line.into_bytes();
+            if let Some(byte) = line.get_mut(stop) {
+                *byte = b'"';
+            }
+            let from = from.min(line.len());
+            let expected = line[from..].iter().position(|byte| *byte == b'"').map_or(line.len(), |at| from + at);
+            prop_assert_eq!(first_stop(&line, from, json::specials), expected);
+            prop_assert_eq!(first_stop(&line, from, json::specials_and_spaces), expected);
         }
     }
 }

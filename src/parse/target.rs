@@ -1,7 +1,7 @@
 //! What the fields of a line fill, once they are found.
 
 use super::request;
-use super::slot::number_end;
+use super::slot::{Found, number_end};
 use super::time::{self, LastDay, Moment, Pattern, Reason};
 use crate::record::{Document, Field, Value};
 
@@ -76,41 +76,34 @@ impl Target {
         }
     }
 
-    /// Fills the field from the bytes of `line` from `start` to `end`, which are neither none nor `-`.
-    pub fn fill(&self, line: &[u8], start: usize, end: usize, escapes: bool, doc: &mut Document) -> Result<(), Reason> {
+    /// Fills the field from what was found in `line`, which is neither nothing nor `-`.
+    pub fn fill(&self, line: &[u8], found: Found, escapes: bool, doc: &mut Document) -> Result<(), Reason> {
         const NUMBER: Reason = "it is not a whole number";
+        let Found { start, end, plain, .. } = found;
         let text = &line[start..end];
         match *self {
             Self::Ignored | Self::Time(_) => {}
-            Self::Text(field) if escapes => put_unescaped(field, line, start, end, doc),
-            Self::Text(field) => doc.put_line(field, start, end),
+            Self::Text(field) if escapes && !plain => put_unescaped(field, line, start, end, doc),
+            Self::Text(field) => doc.put_range(field, start, end, plain),
             Self::Number(field) => doc.put(field, Value::Int(time::number(text).ok_or(NUMBER)?)),
-            Self::Status => {
-                let status = time::number(text).ok_or(NUMBER)?;
-                doc.put(Field::HttpResponseStatusCode, Value::Int(status));
-                // nginx writes 000 where it never answered.
-                if status >= 100 {
-                    let outcome = if status < 400 { "success" } else { "failure" };
-                    doc.put(Field::EventOutcome, Value::Text(outcome));
-                }
-            }
-            Self::Request => request::split(line, start, end, doc),
+            Self::Status => put_status(time::number(text).ok_or(NUMBER)?, doc),
+            Self::Request => request::split(line, found, doc),
             Self::Query => {
                 let mark = usize::from(text[0] == b'?');
                 if start + mark < end {
-                    doc.put_line(Field::UrlQuery, start + mark, end);
+                    doc.put_range(Field::UrlQuery, start + mark, end, plain);
                 }
             }
             Self::Protocol => {
                 let skip = if text.starts_with(b"HTTP/") { 5 } else { 0 };
-                doc.put_line(Field::HttpVersion, start + skip, end);
+                doc.put_range(Field::HttpVersion, start + skip, end, plain);
             }
             Self::Host => put_host(line, start, end, doc),
             Self::UrlWithHost => {
                 let slash = memchr::memchr(b'/', text).map_or(end, |at| start + at);
                 put_host(line, start, slash, doc);
                 if slash < end {
-                    doc.put_line(Field::UrlOriginal, slash, end);
+                    doc.put_range(Field::UrlOriginal, slash, end, plain);
                 }
             }
             Self::Duration(unit) => {
@@ -130,6 +123,16 @@ impl Target {
             }
         }
         Ok(())
+    }
+}
+
+/// Fills `http.response.status_code` and `event.outcome`.
+#[inline]
+pub fn put_status(status: i64, doc: &mut Document) {
+    doc.put(Field::HttpResponseStatusCode, Value::Int(status));
+    // nginx writes 000 where it never answered.
+    if status >= 100 {
+        doc.put(Field::EventOutcome, Value::Text(if status < 400 { "success" } else { "failure" }));
     }
 }
 

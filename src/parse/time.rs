@@ -392,12 +392,25 @@ pub struct LastDay {
     day: [u8; 12],
     zone: [u8; 6],
     midnight: Option<i64>,
+    /// The last time as it was written, and what it was.
+    whole: Option<([u8; CLF_LEN], i64)>,
 }
 
 impl LastDay {
     /// [`clf`], but the calendar only where the day or the zone differs from the last one.
     pub fn clf(&mut self, text: &[u8]) -> Result<i64, Reason> {
         let Ok(fixed) = <&[u8; CLF_LEN]>::try_from(text) else { return clf(text) };
+        if let Some((last, time)) = &self.whole
+            && last == fixed
+        {
+            return Ok(*time);
+        }
+        let time = self.of_day(fixed)?;
+        self.whole = Some((*fixed, time));
+        Ok(time)
+    }
+
+    fn of_day(&mut self, fixed: &[u8; CLF_LEN]) -> Result<i64, Reason> {
         if let Some(midnight) = self.midnight
             && fixed[..12] == self.day
             && fixed[20..] == self.zone
@@ -405,7 +418,7 @@ impl LastDay {
         {
             return midnight.checked_add(second * NANOS).ok_or(OUT_OF_RANGE);
         }
-        let time = clf(text)?;
+        let time = clf(fixed)?;
         self.day.copy_from_slice(&fixed[..12]);
         self.zone.copy_from_slice(&fixed[20..]);
         self.midnight = second_of_day(fixed).and_then(|second| time.checked_sub(second * NANOS));
