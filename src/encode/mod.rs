@@ -17,6 +17,7 @@ use crate::record::{Document, Field, FileId, LineId, RawLine, Tags, Value};
 
 mod index_name;
 mod layout;
+mod shape;
 mod time;
 mod tree;
 mod writer;
@@ -25,6 +26,7 @@ mod writer;
 mod tests;
 
 pub use index_name::{IndexPattern, IndexPatternError, IndexPatternErrorKind};
+pub use shape::Shapes;
 pub use time::{TimeText, decide_time};
 
 use layout::{From, Leaves, Table};
@@ -184,10 +186,18 @@ impl Layout {
         &self.keep
     }
 
-    /// Appends `item` with the fields of `doc` to `out`, and returns where in `out` the document line starts.
+    /// Appends `item` with the fields of `doc` to `out`, and returns where in `out` the document line starts. `shapes` are
+    /// those that this thread has of this layout.
     ///
     /// Takes `doc.tree`, and adds to `doc.tags` what only encoding can see.
-    pub fn encode(&self, item: &Item<'_>, doc: &mut Document, buffers: &mut Buffers, out: &mut Vec<u8>) -> usize {
+    pub fn encode(
+        &self,
+        item: &Item<'_>,
+        doc: &mut Document,
+        buffers: &mut Buffers,
+        shapes: &mut Shapes,
+        out: &mut Vec<u8>,
+    ) -> usize {
         if item.line.cut {
             doc.tags.add(Tags::LINE_CUT);
         }
@@ -202,11 +212,18 @@ impl Layout {
             fast.clear();
             write_action(fast, item);
             let source = out.len() + Writer::len(fast);
-            let scratch_len = doc.scratch.len();
-            doc.scratch.resize(scratch_len + BLOCK, 0);
-            self.write_document(fast, time, item, doc);
-            doc.scratch.truncate(scratch_len);
-            if let Some(bytes) = fast.bytes() {
+            // What is not UTF-8 is seen only here, and adds a tag, so that the document has another shape.
+            let written = match shapes.of(self, self.ranks(doc) | self.tags_bit(doc), doc) {
+                Some(shape) => {
+                    write_time(fast, time, item);
+                    shape.write(self, fast, item, doc)
+                }
+                None => {
+                    self.write_document(fast, time, item, doc);
+                    true
+                }
+            };
+            if written && let Some(bytes) = fast.bytes() {
                 out.extend_from_slice(bytes);
                 return source;
             }
@@ -217,11 +234,10 @@ impl Layout {
         source
     }
 
-    #[inline]
+    /// Writes a document leaf by leaf.
+    #[inline(never)]
     fn write_document<W: Writer>(&self, writer: &mut W, time: &mut TimeText, item: &Item<'_>, doc: &mut Document) {
-        writer.short(b"{\"@timestamp\":                  ", 14);
-        let (text, len) = time.quoted(item.time);
-        writer.short(text, len);
+        write_time(writer, time, item);
         let mut last = 0;
         let mut ranks = self.ranks(doc);
         let mut valid = true;
@@ -230,34 +246,40 @@ impl Layout {
             ranks &= ranks - 1;
             self.table.between(last, rank).write(writer);
             last = rank;
-            let from = self.table.filled[rank];
-            // Said first, because it is nearly always so.
-            if let From::Slot(field) = from
-                && let Value::Plain { start, end } = doc.value(field)
-            {
-                writer.plain(item.line.bytes, start as usize, end as usize);
-                continue;
-            }
-            match from {
-                From::Slot(field) => valid &= write_slot(writer, item.line.bytes, doc, field),
-                From::Line => valid &= writer.string(item.line.bytes, 0, item.line.bytes.len()),
-                From::FilePath => writer.all(&item.file.path),
-                From::FileId => writer.all(&item.file.id),
-                From::Offset => writer.int(item.line.offset.cast_signed()),
-                From::Time | From::Tags => {}
-            }
+            valid &= self.write_leaf(writer, item, doc, self.table.filled[rank]);
         }
         if !valid {
             doc.tags.add(Tags::INVALID_UTF8);
         }
         if let Some(rank) = self.tags_rank
-            && !(doc.tags.is_empty() && self.tags.is_empty())
+            && self.tags_bit(doc) != 0
         {
             self.table.between(last, rank).write(writer);
             last = rank;
             self.write_tags(writer, doc.tags);
         }
         self.table.between(last, self.table.filled.len()).write(writer);
+    }
+
+    /// Writes one leaf; returns whether it was valid UTF-8.
+    #[inline]
+    fn write_leaf<W: Writer>(&self, writer: &mut W, item: &Item<'_>, doc: &Document, from: From) -> bool {
+        match from {
+            From::Slot(field) => return write_slot(writer, item.line.bytes, doc, field),
+            From::Line => return writer.string(item.line.bytes, 0, item.line.bytes.len()),
+            From::FilePath => writer.all(&item.file.path),
+            From::FileId => writer.all(&item.file.id),
+            From::Offset => writer.int(item.line.offset.cast_signed()),
+            From::Tags => self.write_tags(writer, doc.tags),
+            From::Time => {}
+        }
+        true
+    }
+
+    /// The bit of the rank of `tags`, if the document has any.
+    #[inline]
+    fn tags_bit(&self, doc: &Document) -> u64 {
+        if doc.tags.is_empty() && self.tags.is_empty() { 0 } else { self.tags_rank.map_or(0, |rank| 1 << rank) }
     }
 
     /// The ranks of the leaves that `doc` has, lowest first; without time and tags.
@@ -286,6 +308,14 @@ impl Layout {
         let own = Tags::ALL.into_iter().filter(move |(tag, _)| tags.has(*tag)).map(|(_, text)| text);
         self.tags.iter().map(String::as_str).chain(own)
     }
+}
+
+/// Writes how each document begins.
+#[inline]
+fn write_time<W: Writer>(writer: &mut W, time: &mut TimeText, item: &Item<'_>) {
+    writer.short(b"{\"@timestamp\":                  ", 14);
+    let (text, len) = time.quoted(item.time);
+    writer.short(text, len);
 }
 
 #[inline]

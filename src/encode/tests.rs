@@ -26,7 +26,7 @@ fn layout(fields: Json, keep: &[&str]) -> Result<Layout, LayoutError> {
 /// The document line (parsed) and the action line (parsed) of one item, after checking that they are two lines.
 fn encode(
     layout: &Layout,
-    buffers: &mut Buffers,
+    (buffers, shapes): &mut (Buffers, Shapes),
     line: &[u8],
     doc: &mut Document,
     index: Option<&str>,
@@ -36,7 +36,16 @@ fn encode(
     let line = RawLine { bytes: line, offset: 77, cut: false };
     let mut out = b"what was there before".to_vec();
     let before = out.len();
-    let start = layout.encode(&Item { line, id, file: &file, time: TIME, index }, doc, buffers, &mut out);
+    let item = Item { line, id, file: &file, time: TIME, index };
+    let mut slow = Vec::new();
+    if doc.tree.is_none() {
+        let tags = doc.tags;
+        write_action(&mut slow, &item);
+        layout.write_document(&mut slow, &mut TimeText::default(), &item, doc);
+        doc.tags = tags;
+    }
+    let start = layout.encode(&item, doc, buffers, shapes, &mut out);
+    assert!(slow.is_empty() || slow == out[before..], "leaf by leaf it is the same");
     let text = std::str::from_utf8(&out[before..]).unwrap();
     let lines: Vec<&str> = text.split_terminator('\n').collect();
     assert_eq!(lines.len(), 2, "{text}");
@@ -178,7 +187,7 @@ proptest! {
         let enrich = config::Enrich { original, ..config::Enrich::default() };
         let source = config::Source { format: Format::Json, ..source(fields.clone(), &keep) };
         let layout = layout_of(&source, &enrich).unwrap();
-        let mut buffers = Buffers::default();
+        let mut buffers = (Buffers::default(), Shapes::default());
         let mut doc = Document::default();
         for (line, values) in lines {
             doc.clear();
@@ -226,7 +235,7 @@ fn a_full_document_is_written_in_order() {
     let line = RawLine { bytes: line, offset: 5, cut: true };
     let mut out = Vec::new();
     let item = Item { line, id, file: &file, time: TIME, index: Some("web-2015.05.17") };
-    layout.encode(&item, &mut doc, &mut Buffers::default(), &mut out);
+    layout.encode(&item, &mut doc, &mut Buffers::default(), &mut Shapes::default(), &mut out);
     let expected = concat!(
         r#"{"create":{"_index":"web-2015.05.17","_id":"AQIDBAUGBwgAAAAAAAUxAAAA"}}"#,
         "\n",
@@ -252,7 +261,7 @@ fn the_ten_fields_of_the_peers_are_all_that_is_kept() {
             doc.put(field, Value::Text("x"));
         }
     }
-    let (document, _) = encode(&layout, &mut Buffers::default(), b"", &mut doc, None);
+    let (document, _) = encode(&layout, &mut (Buffers::default(), Shapes::default()), b"", &mut doc, None);
     assert_eq!(
         document,
         json!({
@@ -268,7 +277,8 @@ fn data_stream_fields_are_only_for_data_streams() {
     let elasticsearch = config::Elasticsearch { index: Some("web-%Y".to_owned()), ..config::Elasticsearch::default() };
     let fields = json!({"data_stream.type": "mine"});
     let layout = Layout::new(&source(fields, &[]), &config::Enrich::default(), &elasticsearch, "h").unwrap();
-    let (document, _) = encode(&layout, &mut Buffers::default(), b"", &mut Document::default(), None);
+    let (document, _) =
+        encode(&layout, &mut (Buffers::default(), Shapes::default()), b"", &mut Document::default(), None);
     assert_eq!(document["data_stream"], json!({"type": "mine"}));
 }
 
@@ -337,7 +347,7 @@ fn slots_and_fixed_fields_win_over_a_tree() {
     doc.put(Field::HttpRequestMethod, Value::Text("GET"));
     doc.put_json(Field::UserAgent, b"{\"original\":\"new\",\"name\":\"n\"}");
     doc.put_line(Field::Message, 0, 2);
-    let (document, _) = encode(&layout, &mut Buffers::default(), b"\xffa", &mut doc, None);
+    let (document, _) = encode(&layout, &mut (Buffers::default(), Shapes::default()), b"\xffa", &mut doc, None);
     assert_eq!(document["@timestamp"], "2015-05-17T10:05:03.000Z");
     assert_eq!(document["http"], json!({"request": {"method": "GET"}}));
     assert_eq!(document["labels"], json!({"env": "prod", "other": 1}));
@@ -356,7 +366,38 @@ fn what_a_tree_has_and_is_not_kept_is_left_out() {
     let tree = json!({"a": {"b": 1, "x": 2}, "c": {"d": {}}, "e": 5, "http": {"foo": 1}});
     let mut doc = Document::default();
     doc.tree = tree.as_object().cloned();
-    let (document, _) = encode(&layout, &mut Buffers::default(), b"", &mut doc, None);
+    let (document, _) = encode(&layout, &mut (Buffers::default(), Shapes::default()), b"", &mut doc, None);
     let expected = json!({"@timestamp": "2015-05-17T10:05:03.000Z", "a": {"b": 1}, "c": {"d": {}}, "http": {"foo": 1}});
     assert_eq!(document, expected);
+}
+
+#[test]
+fn more_sets_of_fields_than_are_kept_are_written_all_the_same() {
+    let layout = layout(json!({}), &[]).unwrap();
+    let mut buffers = (Buffers::default(), Shapes::default());
+    let mut doc = Document::default();
+    for number in 0..16_000_usize {
+        doc.clear();
+        // `encode` compares each with what is written leaf by leaf.
+        for (bit, &field) in Field::ALL.iter().enumerate().take(6).filter(|(bit, _)| ((number % 40) >> bit) & 1 != 0) {
+            doc.put(field, if number % 3 == 0 { Value::Text("text") } else { Value::Int(bit as i64) });
+        }
+        encode(&layout, &mut buffers, b"line", &mut doc, None);
+    }
+}
+
+#[test]
+fn equal_constants_in_another_form_are_not_mistaken() {
+    let layout = layout(json!({}), &["event"]).unwrap();
+    let mut buffers = (Buffers::default(), Shapes::default());
+    for value in [Value::Text("5"), Value::StaticJson("5"), Value::Int(5), Value::Text("5"), Value::Text("6")] {
+        let mut doc = Document::default();
+        doc.put(Field::EventKind, value);
+        let (document, _) = encode(&layout, &mut buffers, b"", &mut doc, None);
+        let expected = match value {
+            Value::Text(text) => json!(text),
+            _ => json!(5),
+        };
+        assert_eq!(document["event"]["kind"], expected);
+    }
 }

@@ -4,6 +4,8 @@
 //! of a fixed size is a few instructions where one of a varying size is a call. It never asks whether there is room:
 //! positions wrap around in the buffer, and what came out longer than it is thrown away and written the other way.
 
+use std::io::Write as _;
+
 use crate::json::{self, LANES};
 
 /// Bytes copied at once.
@@ -76,7 +78,8 @@ impl Writer for Vec<u8> {
     }
 
     fn int(&mut self, value: i64) {
-        self.extend_from_slice(value.to_string().as_bytes());
+        // Writing to a Vec cannot fail.
+        let _ = write!(self, "{value}");
     }
 
     fn plain(&mut self, text: &[u8], start: usize, end: usize) {

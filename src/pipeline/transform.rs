@@ -2,7 +2,7 @@
 
 use super::plan::Plan;
 use crate::config::Enrich;
-use crate::encode::{Buffers, FileFields, IndexPattern, Item, decide_time};
+use crate::encode::{Buffers, FileFields, IndexPattern, Item, Shapes, decide_time};
 use crate::enrich::Chain;
 use crate::parse::{Cache, Format};
 use crate::record::{Document, FileId, LineId, RawLine};
@@ -20,13 +20,14 @@ pub struct Transform {
 pub struct OfSource {
     chain: Chain,
     pattern: Option<IndexPattern>,
+    shapes: Shapes,
 }
 
 impl OfSource {
     /// Of the source that `plan` is made of.
     #[must_use]
     pub fn new(plan: &Plan, enrich: &Enrich) -> Self {
-        Self { chain: Chain::new(enrich, plan.layout.keep()), pattern: plan.dated.clone() }
+        Self { chain: Chain::new(enrich, plan.layout.keep()), pattern: plan.dated.clone(), shapes: Shapes::default() }
     }
 }
 
@@ -75,6 +76,6 @@ impl Transform {
         let id = LineId::new(context.file, line.offset, line.bytes);
         let index = source.pattern.as_mut().map(|pattern| pattern.fill(time));
         let item = Item { line, id, file: context.fields, time, index };
-        Some((id, context.plan.layout.encode(&item, document, buffers, out)))
+        Some((id, context.plan.layout.encode(&item, document, buffers, &mut source.shapes, out)))
     }
 }
