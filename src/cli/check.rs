@@ -170,7 +170,7 @@ fn inspect(source: &Source) -> SourceReport {
     // Their text was checked when the configuration was loaded.
     let Ok(globs) = Globs::compile(&source.paths, &source.exclude) else { return report };
     let listing = globs.list();
-    let refused = listing.files.keys().filter_map(|path| Some((path.clone(), std::fs::File::open(path).err()?)));
+    let refused = listing.files.iter().filter_map(|(path, _)| Some((path.clone(), std::fs::File::open(path).err()?)));
     report.unreadable = listing
         .faults
         .into_iter()

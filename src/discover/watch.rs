@@ -60,9 +60,10 @@ impl Watcher {
         Ok((Self { inner, watched: BTreeSet::new(), lost }, receiver))
     }
 
-    /// Watches exactly `directories` from now on.
-    pub fn watch(&mut self, directories: &BTreeSet<PathBuf>) -> Vec<WatchError> {
-        let mut errors = Vec::new();
+    /// Watches exactly `directories` from now on. Returns whether any of them was not watched before: what happened in it
+    /// until now was not heard of.
+    pub fn watch(&mut self, directories: &BTreeSet<PathBuf>) -> (bool, Vec<WatchError>) {
+        let (mut any_new, mut errors) = (false, Vec::new());
         let gone: Vec<PathBuf> = self.watched.difference(directories).cloned().collect();
         for directory in gone {
             // It may have vanished, and its watch with it.
@@ -74,13 +75,11 @@ impl Watcher {
                 continue;
             }
             match self.inner.watch(directory, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    self.watched.insert(directory.clone());
-                }
+                Ok(()) => any_new |= self.watched.insert(directory.clone()),
                 Err(error) => errors.push(explain(directory, &error)),
             }
         }
-        errors
+        (any_new, errors)
     }
 
     /// Whether `directory` is watched.
@@ -170,7 +169,9 @@ mod tests {
     fn a_file_written_and_a_file_moved_in_are_heard_of_as_complete() {
         let dir = tempfile::tempdir().unwrap();
         let (mut watcher, hints) = Watcher::new().unwrap();
-        assert!(watcher.watch(&BTreeSet::from([dir.path().to_owned()])).is_empty());
+        let directories = BTreeSet::from([dir.path().to_owned()]);
+        assert!(matches!(watcher.watch(&directories), (true, errors) if errors.is_empty()));
+        assert!(matches!(watcher.watch(&directories), (false, errors) if errors.is_empty()));
         let (written, moved) = (dir.path().join("written.log"), dir.path().join("moved.log"));
         std::fs::write(&written, "x\n").unwrap();
         std::fs::rename(&written, &moved).unwrap();

@@ -44,8 +44,8 @@ pub struct State {
     pub path: Arc<Path>,
     /// Device and inode of the physical file that carries it.
     pub key: (u64, u64),
-    /// The open file, if it is held open.
-    pub open: Option<Open>,
+    /// The open file, if it is held open. In a box: most files that are watched are not.
+    pub open: Option<Box<Open>>,
     /// [`crate::read::Head::key`] of the file it was told to be.
     pub head: (u32, u64),
     /// Where reading goes on.
@@ -70,11 +70,16 @@ pub struct State {
 
 /// Where reading of a file stood lately. A copy that was made while the file went on, and was all that was left of it
 /// afterwards (copytruncate), is shorter than what was read: this tells it from another file that began alike.
+///
+/// Nothing but a pointer for a file of which nothing was read.
 #[derive(Debug, Default)]
-pub struct Marks {
+pub struct Marks(Option<Box<Noted>>);
+
+#[derive(Debug)]
+struct Noted {
     /// Oldest first.
     at: VecDeque<Position>,
-    noted: Option<Instant>,
+    last: Instant,
 }
 
 impl Marks {
@@ -85,15 +90,19 @@ impl Marks {
 
     /// Reading stands here at the end of a turn.
     pub fn note(&mut self, at: Position, now: Instant) {
-        let known = self.at.back().is_some_and(|last| last.offset == at.offset);
-        if known || self.noted.is_some_and(|noted| now.duration_since(noted) < Self::EVERY) {
+        let Some(noted) = &mut self.0 else {
+            self.0 = Some(Box::new(Noted { at: VecDeque::from([at]), last: now }));
+            return;
+        };
+        let known = noted.at.back().is_some_and(|last| last.offset == at.offset);
+        if known || now.duration_since(noted.last) < Self::EVERY {
             return;
         }
-        self.noted = Some(now);
-        if self.at.len() == Self::MAX {
-            self.at.pop_front();
+        noted.last = now;
+        if noted.at.len() == Self::MAX {
+            noted.at.pop_front();
         }
-        self.at.push_back(at);
+        noted.at.push_back(at);
     }
 
     /// The last of them, as far as `length`, where `content` has the very bytes that were read.
@@ -101,7 +110,8 @@ impl Marks {
     /// # Errors
     /// What reading `content` says.
     pub fn last_within(&self, length: u64, content: &mut Content) -> io::Result<Option<Position>> {
-        for mark in self.at.iter().rev().filter(|mark| mark.offset <= length) {
+        let marks = self.0.iter().flat_map(|noted| noted.at.iter().rev());
+        for mark in marks.filter(|mark| mark.offset <= length) {
             if content.hash_at(mark.offset)? == Some(mark.tail_hash) {
                 return Ok(Some(*mark));
             }
@@ -169,15 +179,21 @@ impl Slots {
 
     /// Holds `content` open, whatever the limit: for a file being read.
     #[must_use]
-    pub fn hold(&self, content: Content) -> Open {
+    pub fn hold(&self, content: Content) -> Box<Open> {
         self.used.fetch_add(1, Ordering::Relaxed);
-        Open { content, used: Instant::now(), _slot: Slot(Arc::clone(&self.used)) }
+        Box::new(Open { content, used: Instant::now(), _slot: Slot(Arc::clone(&self.used)) })
     }
 
     /// Whether there is room for one more.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.used() < self.max
+    }
+
+    /// Whether there is room for one more of which there is nothing to read: half is left to those that are read.
+    #[must_use]
+    pub fn has_room_at_rest(&self) -> bool {
+        self.used() < self.max / 2
     }
 
     /// Whether more are held than may be.
@@ -215,7 +231,7 @@ mod tests {
             marks.note(Position { offset, tail_hash }, Instant::now());
             tokio::time::advance(Duration::from_millis(1)).await;
         }
-        assert_eq!(marks.at.len(), Marks::MAX);
+        assert_eq!(marks.0.as_ref().map(|noted| noted.at.len()), Some(Marks::MAX));
         let found = marks.last_within(9999, &mut copy).unwrap().expect("a mark");
         assert!((9940..9999).contains(&found.offset), "{found:?}");
         let early = marks.last_within(7000, &mut copy).unwrap().expect("a mark");

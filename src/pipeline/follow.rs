@@ -22,11 +22,12 @@ use super::files::{File, Marks};
 use super::plan::Plan;
 use crate::checkpoint::{self, FileRow};
 use crate::config::Mode;
+use crate::discover::scan::Listing;
 use crate::discover::watch::{Hint, Watcher};
 use crate::filesystem::Stat;
 use crate::read::Compression;
 use crate::record::{FileId, Position};
-use crate::telemetry::events::FileRotated;
+use crate::telemetry::events::{FileDiscovered, FileRotated};
 use crate::telemetry::{FaultCause, Gauge};
 
 /// How often small things are looked at: reports of the pump, files that stand still, files that are done.
@@ -67,10 +68,22 @@ pub enum Report {
     Finished(FileId),
 }
 
-/// A file that a scan found.
-struct Claim {
+/// What is kept while a scan goes on.
+#[derive(Debug, Default)]
+struct Scanning {
+    /// Sources whose unread files were looked at, before new ones are taken in.
+    looked_at: BTreeSet<usize>,
+    /// Inodes and births of all files that were known when it began, sorted; made when first one is asked for.
+    known: Option<Vec<(u64, i64)>>,
+}
+
+/// Where a name was listed last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Listed {
+    /// In which scan; 0: in none.
+    scan: u64,
+    /// By which source.
     source: usize,
-    key: (u64, u64),
 }
 
 /// A file that two sources claim.
@@ -87,6 +100,8 @@ pub struct Claimed {
 struct Physical {
     path: Arc<Path>,
     source: usize,
+    /// Of `path`.
+    listed: Listed,
     stat: Stat,
     /// Since when `stat` is what it is.
     still_since: Instant,
@@ -98,6 +113,21 @@ struct Physical {
     what: What,
 }
 
+impl Physical {
+    /// Whether there is nothing to be looked at as long as the system says of it what it said last.
+    fn stands_still(&self) -> bool {
+        self.gone_since.is_none()
+            && match &self.what {
+                What::File(file) => {
+                    Compression::of(&self.path) != Compression::None
+                        || self.stat.size >= file.read_to.load(Ordering::Relaxed)
+                }
+                What::Copy(_) | What::Ignored => true,
+                What::Nameless | What::Unreadable => false,
+            }
+    }
+}
+
 /// What a physical file is.
 #[derive(Debug)]
 enum What {
@@ -105,12 +135,20 @@ enum What {
     Nameless,
     /// The file that carries an identity.
     File(Arc<File>),
-    /// A copy of what another physical file carries; compared when both had these sizes.
-    Copy { of: FileId, compared: (u64, u64) },
+    /// A copy of what another physical file carries.
+    Copy(Box<Copy>),
     /// The system refuses to open or read it: tried again at every scan.
     Unreadable,
     /// Older than `ignore_older`.
     Ignored,
+}
+
+/// What a copy is of.
+#[derive(Debug)]
+struct Copy {
+    of: FileId,
+    /// Sizes of the other and of this one when they were compared.
+    compared: (u64, u64),
 }
 
 /// A file that is known, by its first line and by how far it was read.
@@ -156,11 +194,12 @@ pub struct Follower {
     shared: Arc<Shared>,
     watcher: Option<Watcher>,
     hints: Option<Receiver<Hint>>,
-    // Ordered, so that what is looked at first does not depend on chance.
-    physical: BTreeMap<(u64, u64), Physical>,
+    // Ordered, so that what is looked at first does not depend on chance; in boxes, because nodes are never full.
+    physical: BTreeMap<(u64, u64), Box<Physical>>,
     paths: HashMap<Arc<Path>, (u64, u64)>,
-    identities: BTreeMap<FileId, Identity>,
-    by_head: HashMap<(u32, u64), Vec<FileId>>,
+    identities: BTreeMap<FileId, Box<Identity>>,
+    /// All identities by their heads.
+    by_head: BTreeSet<((u32, u64), FileId)>,
     finished: BTreeSet<FileId>,
     /// Files without a name that are held open until they are read, with the bytes that are not.
     held: HashMap<FileId, u64>,
@@ -169,19 +208,21 @@ pub struct Follower {
     /// Directories that could be listed last time but are not watched: polled.
     unwatched: BTreeSet<PathBuf>,
     scans: u64,
+    /// Files that this turn took in.
+    discovered: u64,
     /// When it was made, by the steady clock and by that of the files.
     began: (Instant, i64),
     next_scan: Instant,
     next_poll: Instant,
     next_lag: Instant,
+    next_idle: Instant,
     /// No file is deleted or archived before this.
     next_done: Instant,
     /// No scan before this, whatever hints say.
     rested: Instant,
     /// Names that files lost lately.
     freed: HashMap<Arc<Path>, Instant>,
-    /// While a scan goes on: the sources whose unread files were looked at, before new ones are taken in.
-    looked_at: Option<BTreeSet<usize>>,
+    scanning: Option<Scanning>,
     /// Something changed since all was settled.
     lags: bool,
 }
@@ -210,20 +251,22 @@ impl Follower {
             physical: BTreeMap::new(),
             paths: HashMap::new(),
             identities: BTreeMap::new(),
-            by_head: HashMap::new(),
+            by_head: BTreeSet::new(),
             finished: BTreeSet::new(),
             held: HashMap::new(),
             waiting: BTreeSet::new(),
             unwatched: BTreeSet::new(),
             scans: 0,
+            discovered: 0,
             began,
             next_scan: now,
             next_poll: now,
             next_lag: now,
+            next_idle: now,
             next_done: now,
             rested: now,
             freed: HashMap::new(),
-            looked_at: None,
+            scanning: None,
             lags: true,
         };
         for row in rows {
@@ -233,9 +276,14 @@ impl Follower {
     }
 
     fn remember(&mut self, row: &FileRow) {
-        let identity = Identity::of(row, &self.shared.plans);
-        self.by_head.entry(identity.head).or_default().push(row.id);
+        let identity = Box::new(Identity::of(row, &self.shared.plans));
+        self.by_head.insert((identity.head, row.id));
         self.identities.insert(row.id, identity);
+    }
+
+    fn ids_of_head(&self, head: (u32, u64)) -> Vec<FileId> {
+        let all = (head, FileId([0; 8]))..=(head, FileId([u8::MAX; 8]));
+        self.by_head.range(all).map(|(_, id)| *id).collect()
     }
 
     /// Follows until the pipeline stops; with [`Shared::once`], until all there is was read and settled. Returns how many files
@@ -261,6 +309,7 @@ impl Follower {
     /// A file that two sources claim.
     pub(crate) fn start(&mut self) -> Result<(), Claimed> {
         self.scan()?;
+        self.sum_up();
         self.shared.watching();
         Ok(())
     }
@@ -289,10 +338,20 @@ impl Follower {
         self.look_at_waiting();
         self.settle_finished();
         if now >= self.next_lag {
-            self.next_lag = now + Duration::from_secs(1);
+            let began = Instant::now();
             self.measure_lag();
             self.shared.spares.trim();
+            self.next_lag = began + Duration::from_secs(1).max(began.elapsed() * SAFETY_SHARE);
         }
+        if now >= self.next_idle {
+            self.next_idle = now + IDLE / 6;
+            self.close_idle();
+        }
+        self.sum_up();
+    }
+
+    fn sum_up(&mut self) {
+        FileDiscovered::emit_sum(std::mem::take(&mut self.discovered));
     }
 
     /// Waits for hints for one tick; returns early so that what they say is acted on at once.
@@ -352,65 +411,109 @@ impl Follower {
     /// Lists all globs: the truth.
     fn scan(&mut self) -> Result<(), Claimed> {
         let began = Instant::now();
-        let mut claims: HashMap<PathBuf, Claim> = HashMap::new();
+        let scan = self.scans + 1;
+        // Second names of files: the names that files are known by note it themselves.
+        let mut second_names: HashMap<PathBuf, usize> = HashMap::new();
         let mut directories = BTreeSet::new();
         let mut claimed_twice = None;
         let mut newest_ns = 0;
         let mut listed = Duration::ZERO;
-        self.looked_at = Some(BTreeSet::new());
-        let known: BTreeSet<(u64, i64)> =
-            self.identities.values().map(|identity| (identity.inode, identity.birth_ns)).collect();
+        self.scanning = Some(Scanning::default());
         for source in 0..self.shared.plans.len() {
             let lists = Instant::now();
-            let listing = self.shared.plans[source].globs.list_in(&*self.shared.files);
+            let listing = self.list(Listed { scan, source }, &mut newest_ns);
             listed += lists.elapsed();
-            let mut found: Vec<(PathBuf, Stat)> = listing.files.into_iter().collect();
-            // Oldest first, so that a backlog is met in the order it was written; but before all, physical files that are
-            // known: of twins that were equal so far, the one that was read goes on, and the other is compared with it.
-            found.sort_by_key(|(_, stat)| {
-                (!known.contains(&(stat.inode, stat.birth_ns)), checkpoint::age(stat.birth_ns, stat.mtime_ns))
-            });
-            for (path, stat) in found {
-                if let Some(first) = claims.get(&path) {
+            for (path, stat) in self.in_order(listing.files) {
+                let by_its_name = self.paths.get(&*path).and_then(|key| self.physical.get(key));
+                let first = by_its_name
+                    .filter(|physical| physical.listed.scan == scan)
+                    .map(|physical| physical.listed.source)
+                    .or_else(|| second_names.get(&path).copied());
+                // Two globs of one source may list it twice, with what changed in between.
+                if let Some(first) = first.filter(|first| *first != source) {
                     let name = |index: usize| self.shared.plans[index].source.name.clone();
-                    claimed_twice = Some(Claimed { path, first: name(first.source), second: name(source) });
+                    claimed_twice = Some(Claimed { path, first: name(first), second: name(source) });
                     continue;
                 }
-                newest_ns = newest_ns.max(checkpoint::age(stat.birth_ns, stat.mtime_ns));
                 self.observe(&path, stat, source, false);
-                claims.insert(path, Claim { source, key: stat.key() });
+                match self.physical.get_mut(&stat.key()) {
+                    Some(physical) if *physical.path == *path => physical.listed = Listed { scan, source },
+                    _ => {
+                        second_names.insert(path, source);
+                    }
+                }
             }
             for (path, error) in listing.faults {
                 self.shared.io_fault(FaultCause::Scan, "list", &path, &error);
             }
             directories.extend(listing.directories);
         }
-        self.looked_at = None;
-        self.look_for_missing(&claims, &directories);
-        self.watch(&directories);
+        self.scanning = None;
+        self.look_for_missing(scan, &directories);
+        let any_new = self.watch(&directories);
         self.freed.retain(|_, at| at.elapsed() < FREED);
         self.expire();
         if self.scans == 0 {
             self.shared.checkpoints.bound_origin(newest_ns, self.shared.wall_clock_ns());
         }
         let now = Instant::now();
-        self.scans += 1;
+        self.scans = scan;
         self.shared.metrics.scanned(now - began);
         self.rested = now + listed * SCAN_SHARE;
         let share = if self.unwatched.is_empty() && self.watcher.is_some() { SAFETY_SHARE } else { SCAN_SHARE };
-        self.next_scan = now + self.shared.config.read.scan_interval.0.max(listed * share);
+        let interval = self.shared.config.read.scan_interval.0.max(listed * share);
+        // What changed between listing and watching was not heard of: looked for soon.
+        self.next_scan = if any_new { self.rested } else { now + interval };
         claimed_twice.map_or(Ok(()), Err)
     }
 
-    fn watch(&mut self, directories: &BTreeSet<PathBuf>) {
+    /// Lists the globs of one source. Files that stand still note that they were listed; only of the others, more is to be
+    /// looked at. `newest_ns` becomes the age of the youngest of all.
+    fn list(&mut self, listed: Listed, newest_ns: &mut i64) -> Listing {
+        let shared = Arc::clone(&self.shared);
+        let (paths, all) = (&self.paths, &mut self.physical);
+        shared.plans[listed.source].globs.list_but(&*shared.files, &mut |path, stat| {
+            *newest_ns = (*newest_ns).max(checkpoint::age(stat.birth_ns, stat.mtime_ns));
+            let Some(physical) = paths.get(path).and_then(|key| all.get_mut(key)) else { return false };
+            let is_first = physical.listed.scan != listed.scan || physical.listed.source == listed.source;
+            let stands_still = physical.stat == *stat && physical.stands_still();
+            if is_first && stands_still {
+                physical.listed = listed;
+            }
+            is_first && stands_still
+        })
+    }
+
+    /// Oldest first, so that a backlog is met in the order it was written; but before all, physical files that are known: of
+    /// twins that were equal so far, the one that was read goes on, and the other is compared with it.
+    fn in_order(&mut self, mut files: Vec<(PathBuf, Stat)>) -> Vec<(PathBuf, Stat)> {
+        if let Some(scanning) = self.scanning.as_mut().filter(|_| !files.is_empty()) {
+            let known = scanning.known.get_or_insert_with(|| {
+                let mut known: Vec<_> =
+                    self.identities.values().map(|identity| (identity.inode, identity.birth_ns)).collect();
+                known.sort_unstable();
+                known
+            });
+            files.sort_by_key(|(_, stat)| {
+                let is_known = known.binary_search(&(stat.inode, stat.birth_ns)).is_ok();
+                (!is_known, checkpoint::age(stat.birth_ns, stat.mtime_ns))
+            });
+        }
+        files
+    }
+
+    /// Returns whether a directory was not watched before.
+    fn watch(&mut self, directories: &BTreeSet<PathBuf>) -> bool {
         let Some(watcher) = &mut self.watcher else {
             self.unwatched.clone_from(directories);
-            return;
+            return false;
         };
-        for error in watcher.watch(directories) {
+        let (any_new, errors) = watcher.watch(directories);
+        for error in errors {
             self.shared.fault(FaultCause::Watches, "watch", &error.directory, &error.reason);
         }
         self.unwatched = directories.iter().filter(|directory| !watcher.covers(directory)).cloned().collect();
+        any_new
     }
 
     /// Looks at known files of directories that cannot be watched.
@@ -443,6 +546,7 @@ impl Follower {
             let physical = Physical {
                 path,
                 source,
+                listed: Listed::default(),
                 stat,
                 still_since: now,
                 first_seen: now,
@@ -450,7 +554,7 @@ impl Follower {
                 closed,
                 what: What::Nameless,
             };
-            self.physical.insert(key, physical);
+            self.physical.insert(key, Box::new(physical));
             self.look_at(key);
             return;
         };
@@ -493,7 +597,7 @@ impl Follower {
                 }
             }
             What::Unreadable => self.look_at(key),
-            What::Nameless if self.looked_at.is_some() => self.look_at(key),
+            What::Nameless if self.scanning.is_some() => self.look_at(key),
             _ if changed || closed => self.look_at(key),
             _ => {}
         }
@@ -594,10 +698,10 @@ impl Follower {
             let Some(physical) = self.physical.get(&key) else { continue };
             match &physical.what {
                 What::Nameless => self.look_at(key),
-                What::Copy { of, compared } => {
-                    let original = self.identities.get(of).and_then(|identity| identity.file.as_ref());
+                What::Copy(copy) => {
+                    let original = self.identities.get(&copy.of).and_then(|identity| identity.file.as_ref());
                     let now = original.map(|file| (file.size.load(Ordering::Relaxed), physical.stat.size));
-                    if now == Some(*compared) {
+                    if now == Some(copy.compared) {
                         self.waiting.insert(key);
                     } else {
                         self.look_at(key);
@@ -612,13 +716,12 @@ impl Follower {
         }
     }
 
-    /// Bytes on disk that are not settled yet; and descriptors of idle files given back when they are scarce.
+    /// Bytes on disk that are not settled yet.
     fn measure_lag(&mut self) {
         self.shared.metrics.set(Gauge::HeldDeleted, self.held.values().sum());
         self.shared.metrics.set(Gauge::WatchedFiles, self.physical.len() as u64);
-        let scarce = !self.shared.slots.has_room();
         // Of very many files that stand still nothing is new.
-        if !(self.lags || scarce) {
+        if !self.lags {
             return;
         }
         let mut lag = 0;
@@ -627,15 +730,22 @@ impl Follower {
             let size = file.size.load(Ordering::Relaxed);
             let settled = self.shared.checkpoints.position(*id).map_or(0, |position| position.offset);
             lag += size.saturating_sub(settled);
-            if scarce {
-                let mut state = file.lock();
-                if state.end.is_some() && state.open.as_ref().is_some_and(|open| open.used.elapsed() > IDLE) {
-                    state.open = None;
-                }
-            }
         }
         self.shared.metrics.set(Gauge::Lag, lag);
         self.lags = lag > 0;
+    }
+
+    /// Gives descriptors of idle files back when they are scarce.
+    fn close_idle(&self) {
+        if self.shared.slots.has_room() {
+            return;
+        }
+        for file in self.identities.values().filter_map(|identity| identity.file.as_ref()) {
+            let mut state = file.lock();
+            if state.end.is_some() && state.open.as_ref().is_some_and(|open| open.used.elapsed() > IDLE) {
+                state.open = None;
+            }
+        }
     }
 
     /// With `--once`: whether everything that is there was read and settled.
@@ -654,7 +764,7 @@ impl Follower {
                     !self.waits_for_completion(physical) || file.lock().complete
                 }
             }
-            What::Copy { .. } | What::Unreadable | What::Ignored => true,
+            What::Copy(_) | What::Unreadable | What::Ignored => true,
         });
         let is_nameless = |key| self.physical.get(key).is_some_and(|physical| matches!(physical.what, What::Nameless));
         let scan_is_due = Instant::now() >= self.next_scan;

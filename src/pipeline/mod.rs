@@ -38,7 +38,7 @@ use crate::config::{self, Config};
 use crate::filesystem::{FileSystem, Stat};
 use crate::parse::{self, Format};
 use crate::record::{Destination, FileId, Outcomes, Progress, Run};
-use crate::telemetry::events::{Fault, Unbalanced};
+use crate::telemetry::events::{Fault, FormatDecided, Unbalanced};
 use crate::telemetry::{FaultCause, Health, Metrics, Stage};
 
 /// What the follower and the pump share.
@@ -314,7 +314,8 @@ impl Shared {
     pub fn decide_format(&self, file: &File, path: &Path, head: &[u8]) -> Arc<Format> {
         let detection = parse::detect(head);
         let text = serde_json::to_string(&detection.format).unwrap_or_default();
-        tracing::info!(?path, file = %file.id, format = text, reason = detection.reason, "format decided");
+        let reason = &detection.reason;
+        FormatDecided { path, file: file.id, format: &text, reason }.emit(&self.metrics);
         self.checkpoints.set_format(file.id, &text);
         self.compiled(file.source, &text, &detection.format)
     }

@@ -24,13 +24,54 @@ pub struct FileDiscovered<'a> {
     pub source: &'a str,
     /// Where reading starts.
     pub offset: u64,
+    /// How many were discovered with it, itself included: of very many at once the first few are news.
+    pub number: u64,
 }
 
 impl FileDiscovered<'_> {
+    /// So many are logged each by itself.
+    pub const FEW: u64 = 20;
+
     /// Counts and logs.
     pub fn emit(&self, metrics: &Metrics) {
         metrics.count_file(FileEvent::Discovered);
-        tracing::info!(path = ?self.path, file = %self.file, source = self.source, offset = self.offset, "file discovered");
+        let Self { path, file, source, offset, number } = self;
+        if *number <= Self::FEW {
+            tracing::info!(?path, %file, source, offset, "file discovered");
+        } else {
+            tracing::debug!(?path, %file, source, offset, "file discovered");
+        }
+    }
+
+    /// So many were discovered at once.
+    pub fn emit_sum(number: u64) {
+        if number > Self::FEW {
+            tracing::info!(files = number - Self::FEW, "more files discovered: at level debug, each is named");
+        }
+    }
+}
+
+/// What the lines of a file look like was told from its beginning.
+#[derive(Debug)]
+pub struct FormatDecided<'a> {
+    /// Its path.
+    pub path: &'a Path,
+    /// Which file it is.
+    pub file: FileId,
+    /// The format, as it could be configured.
+    pub format: &'a str,
+    /// Why this one.
+    pub reason: &'a str,
+}
+
+impl FormatDecided<'_> {
+    /// Logs: of many files with one format the first is news.
+    pub fn emit(&self, metrics: &Metrics) {
+        let Self { path, file, format, reason } = self;
+        match times(metrics.say(("format_decided", hash(format)))) {
+            Some(times) => tracing::info!(?path, %file, format, reason, times, "format decided"),
+            None => tracing::debug!(?path, %file, format, reason, "format decided"),
+        }
     }
 }
 

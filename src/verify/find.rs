@@ -111,7 +111,7 @@ impl<'a> Finder<'a> {
             {
                 return Err(VerifyError::Read { path, source });
             }
-            for path in listing.files.into_keys() {
+            for (path, _) in listing.files {
                 self.look_at(&path, source, true).map_err(|source| VerifyError::Read { path, source })?;
             }
         }

@@ -8,17 +8,17 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 use super::super::files::File;
-use super::{Claim, Follower, What};
+use super::{Follower, What};
 use crate::filesystem::FileSystem;
 use crate::telemetry::events::FileGone;
 
 impl Follower {
     /// Files that were there and are not in a listing of their directory any more.
-    pub(super) fn look_for_missing(&mut self, found: &HashMap<PathBuf, Claim>, directories: &BTreeSet<PathBuf>) {
+    pub(super) fn look_for_missing(&mut self, scan: u64, directories: &BTreeSet<PathBuf>) {
         let missing: Vec<(u64, u64)> = self
             .physical
             .iter()
-            .filter(|(key, physical)| found.get(&*physical.path).is_none_or(|claim| claim.key != **key))
+            .filter(|(_, physical)| physical.listed.scan != scan)
             .filter(|(_, physical)| {
                 physical
                     .path
@@ -124,10 +124,8 @@ impl Follower {
             }
         }
         for id in &gone {
-            if let Some(identity) = self.identities.remove(id)
-                && let Some(ids) = self.by_head.get_mut(&identity.head)
-            {
-                ids.retain(|other| other != id);
+            if let Some(identity) = self.identities.remove(id) {
+                self.by_head.remove(&(identity.head, *id));
             }
         }
         if !gone.is_empty() {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 use super::super::files::{File, State};
-use super::{BACKLOG_AGE_NS, Follower, REWRITTEN, Report, What};
+use super::{BACKLOG_AGE_NS, Copy, Follower, REWRITTEN, Report, What};
 use crate::checkpoint::FileRow;
 use crate::config::{Mode, StartAt};
 use crate::discover::identity::{self, Answer, Evidence, Found, Known};
@@ -59,7 +59,14 @@ impl Follower {
     }
 
     pub(super) fn is_known_inode(&self, inode: u64) -> bool {
-        self.identities.values().any(|identity| identity.inode == inode)
+        match self.scanning.as_ref().and_then(|scanning| scanning.known.as_deref()) {
+            // Of very many files each is asked for.
+            Some(known) => {
+                let first = known.partition_point(|(known, _)| *known < inode);
+                known.get(first).is_some_and(|(known, _)| *known == inode)
+            }
+            None => self.identities.values().any(|identity| identity.inode == inode),
+        }
     }
 
     pub(super) fn set(&mut self, key: (u64, u64), what: What) {
@@ -88,7 +95,7 @@ impl Follower {
         let mut compared = (0, 0);
         // Of what was read before, where it is shorter than that.
         let mut copied: Option<Position> = None;
-        for id in self.by_head.get(&head_key).cloned().unwrap_or_default() {
+        for id in self.ids_of_head(head_key) {
             let Some(identity) = self.identities.get(&id) else { continue };
             let other = identity.file.as_ref().filter(|file| file.lock().key != key);
             let known = Known {
@@ -132,7 +139,7 @@ impl Follower {
         match identity::best(&answers) {
             Some((id, Answer::Itself | Answer::Same)) => self.attach(key, id, &path, source, stat, content, complete),
             Some((id, Answer::Copy)) => {
-                self.set(key, What::Copy { of: id, compared });
+                self.set(key, What::Copy(Box::new(Copy { of: id, compared })));
                 self.waiting.insert(key);
             }
             Some((_, Answer::Wait | Answer::Other)) => {
@@ -141,7 +148,7 @@ impl Follower {
             }
             // It may be a copy in the making: of a file that nothing told of yet, or of what one was cut and filled with
             // since it was read. Both are met first by a scan, which looks at this one again.
-            None if is_tail && self.looked_at.is_none() => {
+            None if is_tail && self.scanning.is_none() => {
                 self.set(key, What::Nameless);
                 self.next_scan = Instant::now();
             }
@@ -202,8 +209,9 @@ impl Follower {
             first_seen: now_s,
             last_seen: now_s,
         };
-        FileDiscovered { path, file: id, source: &plan.source.name, offset: position.offset }
-            .emit(&self.shared.metrics);
+        self.discovered += 1;
+        let (source, number) = (&plan.source.name, self.discovered);
+        FileDiscovered { path, file: id, source, offset: position.offset, number }.emit(&self.shared.metrics);
         self.remember(&row);
         self.shared.admit(row);
         Ok(id)
@@ -232,7 +240,8 @@ impl Follower {
             physical.source = source;
         }
         let content_is_packed = content.is_packed();
-        let unread = content_is_packed || stat.size > identity.position.offset;
+        // What is there was compared up to where reading stands, a moment ago: if that is its end, there is nothing to read.
+        let unread = content_is_packed || stat.size != identity.position.offset;
         // Of a complete file no more will come.
         let doubt_end = if content.is_packed() {
             identity.doubt_end
@@ -240,8 +249,9 @@ impl Follower {
             self.shared.checkpoints.end_doubt_at(id, stat.size).min(identity.doubt_end)
         };
         let slots = &self.shared.slots;
-        // Held open from now on if there is something to read: a file deleted before its turn is still read.
-        let open = (unread && slots.has_room()).then(|| slots.hold(content));
+        // Held open from now on: a file deleted before its turn is still read.
+        let may_hold = if unread { slots.has_room() } else { slots.has_room_at_rest() };
+        let open = may_hold.then(|| slots.hold(content));
         let state = State {
             path: Arc::clone(path),
             key,
@@ -251,19 +261,24 @@ impl Follower {
             marks: std::mem::take(&mut identity.marks),
             complete,
             rest: 0,
-            end: None,
+            end: (!unread).then_some(stat),
             detached: false,
             format: identity.format.as_deref().and_then(|text| self.shared.stored_format(source, text)),
             last_time: identity.last_time,
             doubt_end,
         };
         // A compressed file is read to its end before the next, so that few decoders are there at once.
-        let backlog = content_is_packed || self.shared.wall_clock_ns().saturating_sub(stat.mtime_ns) > BACKLOG_AGE_NS;
+        let is_old = self.shared.wall_clock_ns().saturating_sub(stat.mtime_ns) > BACKLOG_AGE_NS;
+        let backlog = content_is_packed || (unread && is_old);
         let file = File::new(id, source, &stat, backlog, state);
         identity.file = Some(Arc::clone(&file));
         self.shared.see(id, path, &stat);
         self.set(key, What::File(Arc::clone(&file)));
-        self.shared.enqueue(&file);
+        if unread {
+            self.shared.enqueue(&file);
+        } else if complete {
+            self.finished.insert(id);
+        }
     }
 
     /// The physical file of `file` is another one now, or gone: the identity stays, to be found again.
@@ -295,7 +310,7 @@ impl Follower {
     /// Once a scan: looks whether the files of `source` that are to be read on are still what was read, and tells anew those
     /// that are not. Returns whether there were any.
     fn finds_replaced(&mut self, source: usize) -> bool {
-        if !self.looked_at.as_mut().is_some_and(|sources| sources.insert(source)) {
+        if !self.scanning.as_mut().is_some_and(|scanning| scanning.looked_at.insert(source)) {
             return false;
         }
         let of_source = self.physical.values().filter(|physical| physical.source == source);
