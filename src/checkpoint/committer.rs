@@ -52,11 +52,24 @@ pub enum Trouble {
 pub(super) trait Disk: Send + 'static {
     /// All or nothing, and on disk when it returns.
     fn commit(&mut self, changes: &Changes) -> Result<(), StoreError>;
+
+    /// Makes what only the first commit needs, before anybody waits for it.
+    ///
+    /// # Errors
+    /// The same that the first commit meets then.
+    fn warm_up(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 impl Disk for Store {
     fn commit(&mut self, changes: &Changes) -> Result<(), StoreError> {
         Self::commit(self, changes)
+    }
+
+    /// The log and its name are synced.
+    fn warm_up(&mut self) -> Result<(), StoreError> {
+        Self::commit(self, &Changes::default())
     }
 }
 
@@ -187,6 +200,8 @@ impl Shared {
 
     /// The thread's body: commits until the handle is dropped.
     pub fn run(&self, mut disk: impl Disk, timing: Timing) {
+        // Whoever waits for the first commit is told of its error.
+        let _ = disk.warm_up();
         let mut failed = 0;
         while let Some(taken) = self.next(if failed == 0 { timing.interval } else { timing.retry }, failed > 0) {
             if taken.changes.is_empty() {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::record::{FileId, Outcomes, Position, Run, Span};
 
-use super::row::{FileRow, Seen};
+use super::row::{FileRow, Seen, Texts};
 
 mod file;
 
@@ -165,7 +165,9 @@ impl Changes {
 /// All files and what is in flight of them.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    files: HashMap<FileId, File>,
+    /// In boxes, because most places of the map are empty.
+    files: HashMap<FileId, Box<File>>,
+    texts: Texts,
     /// Files whose `dirty` is set, each once; may name files that were forgotten since.
     dirty: Vec<FileId>,
     /// Files to delete from the store; none of them is in `files`.
@@ -202,14 +204,16 @@ impl Ledger {
         Ok(())
     }
 
-    fn insert(&mut self, row: FileRow, durable: u64) -> Result<(), LedgerError> {
+    fn insert(&mut self, mut row: FileRow, durable: u64) -> Result<(), LedgerError> {
         let file = row.id;
         if self.files.contains_key(&file) {
             return Err(LedgerError::Known { file });
         }
         self.totals.lines += row.outcomes.total();
         self.totals.outcomes += row.outcomes;
-        self.files.insert(file, File::new(row, durable));
+        row.source = self.texts.shared(&row.source);
+        row.format = row.format.map(|format| self.texts.shared(&format));
+        self.files.insert(file, Box::new(File::new(row, durable)));
         Ok(())
     }
 
@@ -228,10 +232,11 @@ impl Ledger {
             return Err(LedgerError::Gap { file: run.file, expected: file.read, span });
         }
         let lines = run.lines;
-        file.queue.push_back(Pending { span, tail_hash: run.tail_hash, lines, last_time_ns, outcomes: None });
+        let flight = file.flight.get_or_insert_default();
+        flight.queue.push_back(Pending { span, tail_hash: run.tail_hash, lines, last_time_ns, outcomes: None });
+        flight.lines += lines;
         file.read = span.end;
         file.lines += lines;
-        file.in_flight += lines;
         self.totals.lines += lines;
         self.totals.in_flight += lines;
         self.totals.lag += span.len();
@@ -247,8 +252,9 @@ impl Ledger {
         if span.end <= file.row.position.offset {
             return Err(LedgerError::SettledTwice { file: id, span });
         }
-        let pending = match file.queue.binary_search_by_key(&span.start, |pending| pending.span.start) {
-            Ok(index) if file.queue[index].span == span => &mut file.queue[index],
+        let Some(flight) = &mut file.flight else { return Err(LedgerError::NotRead { file: id, span }) };
+        let pending = match flight.queue.binary_search_by_key(&span.start, |pending| pending.span.start) {
+            Ok(index) if flight.queue[index].span == span => &mut flight.queue[index],
             _ => return Err(LedgerError::NotRead { file: id, span }),
         };
         if pending.outcomes.is_some() {
@@ -259,14 +265,15 @@ impl Ledger {
         }
 
         pending.outcomes = Some(outcomes);
-        file.in_flight -= pending.lines;
-        file.ahead += outcomes;
-        self.totals.in_flight -= pending.lines;
+        let lines = pending.lines;
+        flight.lines -= lines;
+        flight.ahead += outcomes;
+        self.totals.in_flight -= lines;
         self.totals.outcomes += outcomes;
         let passed = file.advance();
         self.totals.lag -= passed;
         let position = file.row.position;
-        let over = file.forget && file.queue.is_empty();
+        let over = file.forget && file.flight.is_none();
         if over {
             self.remove(id);
         } else if passed > 0 {
@@ -280,7 +287,7 @@ impl Ledger {
     pub fn forget(&mut self, id: FileId) {
         let Some(file) = self.files.get_mut(&id) else { return };
         file.forget = true;
-        if file.queue.is_empty() {
+        if file.flight.is_none() {
             self.remove(id);
         }
     }
@@ -326,8 +333,9 @@ impl Ledger {
 
     /// Notes the format that was decided for a file. Returns whether the file is known.
     pub fn set_format(&mut self, id: FileId, format: &str) -> bool {
+        let format = self.texts.shared(format);
         let Some(row) = self.row_mut(id) else { return false };
-        row.format = Some(format.into());
+        row.format = Some(format);
         self.touch(id);
         true
     }
@@ -368,7 +376,7 @@ impl Ledger {
         if let Some((file, _)) = wanted.iter().find(|(id, _)| !self.files.contains_key(id)) {
             return Err(LedgerError::Unknown { file: *file });
         }
-        let in_flight = self.files.values().filter(|file| !file.queue.is_empty());
+        let in_flight = self.files.values().filter(|file| file.flight.is_some());
         let all: Vec<(FileId, u64)> = in_flight.map(|file| (file.row.id, file.read)).collect();
         for (id, end) in wanted.iter().copied().chain(all) {
             if self.files.get_mut(&id).is_some_and(|file| file.raise(end, ahead)) {
@@ -456,7 +464,7 @@ impl Ledger {
     /// Lines of one file.
     #[must_use]
     pub fn file_totals(&self, id: FileId) -> Option<Totals> {
-        self.files.get(&id).map(File::totals)
+        self.files.get(&id).map(|file| file.totals())
     }
 
     /// Counts everything again, file by file (invariants 1 and 2), and returns what does not add up; of very many files

@@ -1,6 +1,7 @@
 //! What is kept of one file. A row is written whole and read whole: its checksum covers every column, so that a row is
 //! either the one that was written or known to be damaged.
 
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -112,6 +113,21 @@ impl FileRow {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         xxh3_64(&bytes)
+    }
+}
+
+/// Texts that many rows share, each held once: names of sources, formats.
+#[derive(Debug, Default)]
+pub(super) struct Texts(HashSet<Arc<str>>);
+
+impl Texts {
+    pub fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let text: Arc<str> = text.into();
+        self.0.insert(Arc::clone(&text));
+        text
     }
 }
 

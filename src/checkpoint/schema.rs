@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::record::{FileId, Outcomes, Position};
 
 use super::lock::Witness;
-use super::row::FileRow;
+use super::row::{FileRow, Texts};
 use super::store::StoreError;
 
 /// Marks a database as a checkpoint store: "LgWr".
@@ -30,6 +30,9 @@ pub(super) const VERSION: i64 = 2;
 const OLDEST: i64 = 1;
 
 const NS_PER_S: i64 = 1_000_000_000;
+
+/// Room is made for no more rows than this before they are there.
+const MOST_RESERVED: usize = 1 << 20;
 
 /// Bytes of SQLite's header.
 const HEADER_LEN: u64 = 100;
@@ -178,9 +181,11 @@ impl Content {
     }
 }
 
-/// Makes the tables.
+/// Makes the tables, with a write-ahead log from here on. Nothing is synced: the caller does so, once, when the file is
+/// whole.
 pub(super) fn create(connection: &Connection, meta: &Meta) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.execute_batch(&format!(
         "BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; {META} {FILE} COMMIT;"
     ))?;
@@ -190,7 +195,9 @@ pub(super) fn create(connection: &Connection, meta: &Meta) -> rusqlite::Result<(
 /// Write-ahead log, and every commit synced.
 pub(super) fn prepare_for_writing(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // All pages were read once; few of them will be written.
+    connection.execute_batch("PRAGMA shrink_memory")
 }
 
 /// Reads everything. What is damaged is in the content, not an error.
@@ -228,7 +235,8 @@ pub(super) fn load(connection: &Connection, path: &Path) -> Result<Content, Stor
         Ok(meta) => content.meta = Some(meta),
         Err(problem) => content.problems.push(problem),
     }
-    let Content { rows: into, problems, .. } = &mut content;
+    let Content { rows: into, problems, meta, .. } = &mut content;
+    into.reserve_exact(meta.map_or(0, |meta| usize::try_from(meta.files).unwrap_or(0).min(MOST_RESERVED)));
     collect(problems, rows(&transaction, into));
     Ok(content)
 }
@@ -307,18 +315,19 @@ fn rows(connection: &Connection, into: &mut Vec<Result<FileRow, String>>) -> Res
     let sql = format!("SELECT {COLUMNS} FROM file ORDER BY file_id");
     let mut statement = connection.prepare(&sql).map_err(explain)?;
     let mut found = statement.query([]).map_err(explain)?;
+    let mut texts = Texts::default();
     while let Some(row) = found.next().map_err(explain)? {
-        into.push(read_row(row));
+        into.push(read_row(row, &mut texts));
     }
     Ok(())
 }
 
-fn read_row(row: &Row) -> Result<FileRow, String> {
+fn read_row(row: &Row, texts: &mut Texts) -> Result<FileRow, String> {
     let name = || match row.get_ref(0) {
         Ok(ValueRef::Blob(bytes)) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
         _ => "?".to_owned(),
     };
-    let (row, checksum) = columns(row).map_err(|error| format!("table file, row {}: {error}", name()))?;
+    let (row, checksum) = columns(row, texts).map_err(|error| format!("table file, row {}: {error}", name()))?;
     if row.checksum() != checksum {
         return Err(format!("table file, row {}: its checksum is wrong", name()));
     }
@@ -328,9 +337,9 @@ fn read_row(row: &Row) -> Result<FileRow, String> {
     Ok(row)
 }
 
-fn columns(row: &Row) -> rusqlite::Result<(FileRow, u64)> {
+fn columns(row: &Row, texts: &mut Texts) -> rusqlite::Result<(FileRow, u64)> {
     let number = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
-    let text = |index| row.get_ref(index).and_then(|value| Ok(value.as_str()?.into()));
+    let mut text = |index| row.get_ref(index).and_then(|value| Ok(texts.shared(value.as_str()?)));
     let format = match row.get_ref(14)? {
         ValueRef::Null => None,
         _ => Some(text(14)?),

@@ -149,9 +149,6 @@ impl Store {
     /// Any [`StoreError`]; the store is unchanged then.
     pub fn open(directory: &Path, now: i64) -> Result<(Self, Vec<FileRow>), StoreError> {
         fs::create_dir_all(directory).map_err(StoreError::io("create", directory))?;
-        if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_directory(parent)?;
-        }
         let mut lock = Lock::take(directory)?;
         let path = directory.join(DATABASE);
         if !path.try_exists().map_err(StoreError::io("look for", &path))? {
@@ -262,8 +259,11 @@ fn create(directory: &Path, lock: &mut Lock, now: i64) -> Result<(), StoreError>
     let connection = Connection::open(&unfinished).map_err(StoreError::sqlite("create", &unfinished))?;
     schema::create(&connection, &meta).map_err(StoreError::sqlite("create", &unfinished))?;
     connection.close().map_err(|(_, error)| StoreError::sqlite("create", &unfinished)(error))?;
-    fs::File::open(&unfinished).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", &unfinished))?;
     lock.settle()?;
+    if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        sync_directory(parent)?;
+    }
+    fs::File::open(&unfinished).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", &unfinished))?;
     lock.replace(meta.store_id, meta.commits)?;
     let path = directory.join(DATABASE);
     fs::rename(&unfinished, &path).map_err(StoreError::io("create", &path))?;

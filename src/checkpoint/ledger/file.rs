@@ -11,16 +11,12 @@ use super::{MAX_OFFSET, Totals};
 #[derive(Debug)]
 pub(super) struct File {
     pub row: FileRow,
-    /// Spans after the checkpoint, in order, without a gap; the first one is never settled.
-    pub queue: VecDeque<Pending>,
+    /// What was read and is not settled, in a box, because of very many files few are being read; `None` where all is.
+    pub flight: Option<Box<Flight>>,
     /// End of the last span read; the checkpoint if there is none.
     pub read: u64,
     /// Lines read.
     pub lines: u64,
-    /// Lines in the queue without an outcome.
-    pub in_flight: u64,
-    /// Outcomes in the queue: settled behind an unsettled span.
-    pub ahead: Outcomes,
     /// The reservation that is certainly on disk.
     pub durable: u64,
     /// The reservation that an earlier run of the program left: below it, bytes stay in doubt until the checkpoint has
@@ -30,7 +26,18 @@ pub(super) struct File {
     pub forget: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// What was read of a file beyond its checkpoint.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Flight {
+    /// Spans after the checkpoint, in order, without a gap; the first one is never settled.
+    pub queue: VecDeque<Pending>,
+    /// Lines in the queue without an outcome.
+    pub lines: u64,
+    /// Outcomes in the queue: settled behind an unsettled span.
+    pub ahead: Outcomes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pending {
     pub span: Span,
     pub tail_hash: u64,
@@ -44,11 +51,9 @@ impl File {
     pub fn new(mut row: FileRow, durable: u64) -> Self {
         row.reserved = row.reserved.max(row.position.offset);
         Self {
-            queue: VecDeque::new(),
+            flight: None,
             read: row.position.offset,
             lines: row.outcomes.total(),
-            in_flight: 0,
-            ahead: Outcomes::default(),
             durable,
             inherited: row.reserved,
             dirty: false,
@@ -70,17 +75,21 @@ impl File {
     /// Moves the checkpoint over what is settled at the front of the queue; returns the bytes passed.
     pub fn advance(&mut self) -> u64 {
         let before = self.row.position.offset;
+        let Some(flight) = &mut self.flight else { return 0 };
         if put_back(Bug::CheckpointPastUnsettled) {
-            self.queue.make_contiguous().sort_by_key(|pending| pending.outcomes.is_none());
+            flight.queue.make_contiguous().sort_by_key(|pending| pending.outcomes.is_none());
         }
         while let Some(Pending { span, tail_hash, last_time_ns, outcomes: Some(outcomes), .. }) =
-            self.queue.front().copied()
+            flight.queue.front().copied()
         {
-            self.queue.pop_front();
+            flight.queue.pop_front();
             self.row.position = Position { offset: span.end, tail_hash };
             self.row.last_time_ns = last_time_ns.or(self.row.last_time_ns);
             self.row.outcomes += outcomes;
-            take(&mut self.ahead, outcomes);
+            take(&mut flight.ahead, outcomes);
+        }
+        if **flight == Flight::default() {
+            self.flight = None;
         }
         // Lines that were skipped by rule are settled without ever being sent, so without a reservation.
         self.row.reserved = self.row.reserved.max(self.row.position.offset);
@@ -89,14 +98,20 @@ impl File {
 
     pub fn totals(&self) -> Totals {
         let mut outcomes = self.row.outcomes;
-        outcomes += self.ahead;
+        let mut in_flight = 0;
+        if let Some(flight) = &self.flight {
+            outcomes += flight.ahead;
+            in_flight = flight.lines;
+        }
         let lag = self.read - self.row.position.offset;
-        Totals { lines: self.lines, outcomes, in_flight: self.in_flight, lag }
+        Totals { lines: self.lines, outcomes, in_flight, lag }
     }
 
     pub fn check(&self) -> Result<(), &'static str> {
         let (mut end, mut in_flight, mut ahead) = (self.row.position.offset, 0, Outcomes::default());
-        for pending in &self.queue {
+        let nothing = Flight::default();
+        let flight = self.flight.as_deref().unwrap_or(&nothing);
+        for pending in &flight.queue {
             if pending.span.start != end {
                 return Err("each span starts where the one before ends");
             }
@@ -109,10 +124,10 @@ impl File {
         let totals = self.totals();
         let rules = [
             (end == self.read, "the last span ends where reading stands"),
-            (in_flight == self.in_flight && ahead == self.ahead, "the counts of the queue = its spans"),
+            (in_flight == flight.lines && ahead == flight.ahead, "the counts of the queue = its spans"),
             (totals.lines == totals.outcomes.total() + in_flight, "lines read = settled + in flight"),
             (self.row.reserved >= self.row.position.offset, "the reservation covers the checkpoint"),
-            (self.queue.front().is_none_or(|first| first.outcomes.is_none()), "the first span is unsettled"),
+            (flight.queue.front().is_none_or(|first| first.outcomes.is_none()), "the first span is unsettled"),
         ];
         rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(*rule))
     }
