@@ -3,25 +3,39 @@
 //!
 //! Compiling all 1,200 takes a quarter of a second and tens of megabytes, and most never match. So each rule is compiled
 //! (by `ua-parser`, which knows what a rule means) when first it could match: when the text has all the literals that the
-//! rule's expression cannot match without. Compiled rules are few, and are dropped when they get many.
+//! rule's expression cannot match without. Compiled rules are few, and are dropped when they get many. To find these literals
+//! all expressions must be parsed, which takes some ten milliseconds: so they are kept beside the rules.
 //!
-//! One set serves the whole process, behind a lock: it is asked only for agents that no thread's cache knows.
+//! One set serves the whole process: it is asked only for agents that no thread's cache knows. Threads compile different
+//! rules at the same time.
 
-use std::borrow::Cow;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, OnceLock, PoisonError, RwLock};
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use regex_syntax::hir::{Class, Hir, HirKind};
-use serde::Deserialize;
 use ua_parser::{device, os, user_agent};
+
+#[cfg(test)]
+mod conditions;
 
 /// More compiled rules than this are dropped; each takes some tens of kilobytes with its search state.
 const MAX_COMPILED: usize = 400;
 
-/// Shorter literals are in too many texts to tell anything.
-const MIN_LITERAL: usize = 2;
+const RULES_TEXT: &str = include_str!("user_agent_rules.txt");
 
-static RULES: LazyLock<Mutex<Rules>> = LazyLock::new(|| Mutex::new(Rules::new(include_str!("user_agent_rules.txt"))));
+/// For each line of the rules the literals of which any text that it matches has at least one: a list of such lists.
+const CONDITIONS_TEXT: &str = include_str!("user_agent_conditions.txt");
+
+/// Agents that most sites see: with them, most rules that will be needed are compiled.
+const COMMON: [&str; 4] = [
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.1 Mobile/15E148 Safari/604.1",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0",
+    "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+];
+
+static RULES: LazyLock<RwLock<Rules>> = LazyLock::new(|| RwLock::new(Rules::new(RULES_TEXT, CONDITIONS_TEXT)));
 
 /// What is known of a user agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,15 +47,25 @@ pub(super) struct Agent {
     pub(super) device: Option<String>,
 }
 
-/// Reads the rules, so that the first agent need not wait for it.
+/// Reads the rules and compiles those that will be needed, so that the first agents need not wait for it.
 pub(super) fn prepare() {
-    LazyLock::force(&RULES);
+    for text in COMMON {
+        resolve(text);
+    }
 }
 
 /// What the rules say of `text`.
 pub(super) fn resolve(text: &str) -> Agent {
-    // Rules are only ever added to what is compiled, so a panic of another thread leaves them as good as before.
-    RULES.lock().unwrap_or_else(PoisonError::into_inner).resolve(text)
+    // Rules are only ever added to what is compiled, or all dropped, so a panic of another thread leaves them as good as
+    // before.
+    let rules = RULES.read().unwrap_or_else(PoisonError::into_inner);
+    let agent = rules.resolve(text);
+    let too_many = rules.are_too_many();
+    drop(rules);
+    if too_many {
+        RULES.write().unwrap_or_else(PoisonError::into_inner).drop_too_many();
+    }
+    agent
 }
 
 enum Compiled {
@@ -63,7 +87,8 @@ struct Rule {
     conditions: u32,
     /// The rule as JSON.
     text: &'static str,
-    compiled: Option<Box<Compiled>>,
+    /// `None` where it cannot be compiled.
+    compiled: OnceLock<Option<Box<Compiled>>>,
 }
 
 struct Rules {
@@ -72,16 +97,15 @@ struct Rules {
     literals: AhoCorasick,
     /// Which rules ask for the literal of this index, and the bit of their condition that it fulfils.
     wanted_by: Vec<Vec<(u32, u32)>>,
-    /// For each rule the conditions that the text at hand fulfils.
-    fulfilled: Vec<u32>,
-    compiled: usize,
+    compiled: AtomicUsize,
 }
 
 impl Rules {
-    fn new(text: &'static str) -> Self {
+    fn new(text: &'static str, conditions_text: &'static str) -> Self {
         let mut list = List::Agent;
         let mut rules = Vec::new();
-        let mut wanted = std::collections::BTreeMap::<String, Vec<(u32, u32)>>::new();
+        let mut conditions_of = conditions_text.lines();
+        let mut wanted = BTreeMap::<String, Vec<(u32, u32)>>::new();
         for line in text.lines() {
             match line {
                 "[user_agent_parsers]" => list = List::Agent,
@@ -91,13 +115,17 @@ impl Rules {
                 _ => {
                     let index = rules.len() as u32;
                     let mut conditions = 0;
-                    for (number, literals) in conditions_of(line).into_iter().take(u32::BITS as usize).enumerate() {
+                    let literals: Vec<Vec<String>> = conditions_of
+                        .next()
+                        .and_then(|line| serde_json::from_str(line).ok())
+                        .unwrap_or_else(|| unreachable!("a test makes a line for each rule"));
+                    for (number, literals) in literals.into_iter().take(u32::BITS as usize).enumerate() {
                         conditions |= 1 << number;
                         for literal in literals {
                             wanted.entry(literal).or_default().push((index, 1 << number));
                         }
                     }
-                    rules.push(Rule { list, conditions, text: line, compiled: None });
+                    rules.push(Rule { list, conditions, text: line, compiled: OnceLock::new() });
                 }
             }
         }
@@ -107,41 +135,46 @@ impl Rules {
             .match_kind(MatchKind::Standard)
             .build(texts)
             .unwrap_or_else(|error| unreachable!("a few thousand short texts are within all limits: {error}"));
-        let fulfilled = vec![0; rules.len()];
-        Self { rules, literals, wanted_by, fulfilled, compiled: 0 }
+        Self { rules, literals, wanted_by, compiled: AtomicUsize::new(0) }
     }
 
-    fn resolve(&mut self, text: &str) -> Agent {
-        self.fulfilled.fill(0);
+    fn resolve(&self, text: &str) -> Agent {
+        // For each rule the conditions that the text fulfils.
+        let mut fulfilled = vec![0; self.rules.len()];
         for found in self.literals.find_overlapping_iter(text) {
             for &(index, condition) in &self.wanted_by[found.pattern().as_usize()] {
-                self.fulfilled[index as usize] |= condition;
+                fulfilled[index as usize] |= condition;
             }
         }
         let mut agent = Agent::default();
         // The list that an answer was found in needs no other.
         let mut done = None;
-        for index in 0..self.rules.len() {
-            let Rule { list, conditions, .. } = self.rules[index];
-            if self.fulfilled[index] == conditions && done != Some(list) && self.try_rule(index, text, &mut agent) {
-                done = Some(list);
+        for (rule, fulfilled) in self.rules.iter().zip(fulfilled) {
+            if fulfilled == rule.conditions && done != Some(rule.list) && self.try_rule(rule, text, &mut agent) {
+                done = Some(rule.list);
             }
-        }
-        if self.compiled > MAX_COMPILED {
-            self.rules.iter_mut().for_each(|rule| rule.compiled = None);
-            self.compiled = 0;
         }
         agent
     }
 
-    /// Adds what rule `index` says of `text` to `agent`; returns whether it matched.
-    fn try_rule(&mut self, index: usize, text: &str, agent: &mut Agent) -> bool {
-        let rule = &mut self.rules[index];
-        if rule.compiled.is_none() {
-            rule.compiled = compile(rule.list, rule.text).map(Box::new);
-            self.compiled += 1;
+    fn are_too_many(&self) -> bool {
+        self.compiled.load(Ordering::Relaxed) > MAX_COMPILED
+    }
+
+    fn drop_too_many(&mut self) {
+        if self.are_too_many() {
+            self.rules.iter_mut().for_each(|rule| rule.compiled = OnceLock::new());
+            self.compiled = AtomicUsize::new(0);
         }
-        match rule.compiled.as_deref() {
+    }
+
+    /// Adds what `rule` says of `text` to `agent`; returns whether it matched.
+    fn try_rule(&self, rule: &Rule, text: &str, agent: &mut Agent) -> bool {
+        let compiled = rule.compiled.get_or_init(|| {
+            self.compiled.fetch_add(1, Ordering::Relaxed);
+            compile(rule.list, rule.text).map(Box::new)
+        });
+        match compiled.as_deref() {
             Some(Compiled::Agent(extractor)) => extractor.extract(text).is_some_and(|found| {
                 agent.name = some(&found.family);
                 agent.version = version([found.major, found.minor, found.patch, found.patch_minor]);
@@ -190,96 +223,9 @@ fn compile(list: List, text: &'static str) -> Option<Compiled> {
     }
 }
 
-#[derive(Deserialize)]
-struct Expression<'a> {
-    #[serde(borrow)]
-    regex: Cow<'a, str>,
-    regex_flag: Option<&'a str>,
-}
-
-/// What any text that the rule matches has: of each of these sets of literals, in lower case, at least one.
-fn conditions_of(rule: &str) -> Vec<Vec<String>> {
-    let Ok(expression) = serde_json::from_str::<Expression<'_>>(rule) else { return Vec::new() };
-    let tree = regex_syntax::ParserBuilder::new()
-        .unicode(false)
-        .utf8(false)
-        .case_insensitive(expression.regex_flag == Some("i"))
-        .build()
-        .parse(&expression.regex);
-    let mut conditions = Vec::new();
-    if let Ok(tree) = tree {
-        collect(&tree, &mut conditions);
-    }
-    conditions
-}
-
-fn collect(expression: &Hir, conditions: &mut Vec<Vec<String>>) {
-    let mut offer = |text: String| {
-        if text.len() >= MIN_LITERAL {
-            conditions.push(vec![text]);
-        }
-    };
-    if let Some(text) = exact(expression) {
-        return offer(text);
-    }
-    match expression.kind() {
-        HirKind::Capture(capture) => collect(&capture.sub, conditions),
-        HirKind::Repetition(repetition) if repetition.min > 0 => collect(&repetition.sub, conditions),
-        HirKind::Alternation(ways) => {
-            // Of each way the condition that says most; together they are one.
-            let best = |way: &Hir| {
-                let mut all = Vec::new();
-                collect(way, &mut all);
-                all.into_iter().max_by_key(|literals| literals.iter().map(String::len).min())
-            };
-            if let Some(ways) = ways.iter().map(best).collect::<Option<Vec<_>>>() {
-                conditions.push(ways.concat());
-            }
-        }
-        HirKind::Concat(parts) => {
-            let mut run = String::new();
-            for part in parts {
-                match exact(part) {
-                    Some(text) => run.push_str(&text),
-                    None => {
-                        let text = std::mem::take(&mut run);
-                        if text.len() >= MIN_LITERAL {
-                            conditions.push(vec![text]);
-                        }
-                        collect(part, conditions);
-                    }
-                }
-            }
-            if run.len() >= MIN_LITERAL {
-                conditions.push(vec![run]);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// The text, in lower case, that is all that the expression matches.
-fn exact(expression: &Hir) -> Option<String> {
-    match expression.kind() {
-        HirKind::Empty | HirKind::Look(_) => Some(String::new()),
-        HirKind::Literal(literal) => std::str::from_utf8(&literal.0).ok().map(str::to_ascii_lowercase),
-        HirKind::Class(Class::Bytes(class)) => {
-            let mut letters = class.ranges().iter().flat_map(|range| range.start()..=range.end());
-            let first = letters.next()?.to_ascii_lowercase();
-            (first.is_ascii() && letters.all(|letter| letter.to_ascii_lowercase() == first))
-                .then(|| char::from(first).to_string())
-        }
-        HirKind::Capture(capture) => exact(&capture.sub),
-        HirKind::Concat(parts) => parts.iter().map(exact).collect(),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const RULES_TEXT: &str = include_str!("user_agent_rules.txt");
 
     fn all_at_once() -> ua_parser::Extractor<'static> {
         let list = |name: &str| {
@@ -335,7 +281,7 @@ mod tests {
 
     #[test]
     fn every_rule_compiles_and_few_could_match_any_text() {
-        let rules = Rules::new(RULES_TEXT);
+        let rules = Rules::new(RULES_TEXT, CONDITIONS_TEXT);
         assert_eq!(rules.rules.len(), 362 + 201 + 633);
         for rule in &rules.rules {
             assert!(compile(rule.list, rule.text).is_some(), "{}", rule.text);
@@ -346,10 +292,11 @@ mod tests {
 
     #[test]
     fn rules_that_get_many_are_dropped() {
-        let mut rules = Rules::new(RULES_TEXT);
-        rules.compiled = MAX_COMPILED;
+        let mut rules = Rules::new(RULES_TEXT, CONDITIONS_TEXT);
+        rules.compiled = AtomicUsize::new(MAX_COMPILED);
         let before = rules.resolve(AGENTS[0]);
-        assert_eq!(rules.compiled, 0);
+        rules.drop_too_many();
+        assert!(!rules.are_too_many() && rules.rules.iter().all(|rule| rule.compiled.get().is_none()));
         assert_eq!(rules.resolve(AGENTS[0]), before);
     }
 }
