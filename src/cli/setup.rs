@@ -1,6 +1,7 @@
 //! `logweir setup`: what Elasticsearch needs before the first document.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -27,7 +28,7 @@ pub struct SetupArgs {
 pub fn run(args: &SetupArgs, loaded: &Loaded, out: &mut impl Write) -> Result<(), CliError> {
     loaded.ready()?;
     let elasticsearch = &loaded.config.elasticsearch;
-    let client = Client::new(elasticsearch, elasticsearch.auth.resolve()?)?;
+    let client = Arc::new(Client::new(elasticsearch, elasticsearch.auth.resolve()?)?);
     let changes = super::runtime()?.block_on(setup::apply(&client, &loaded.config, args.dry_run))?;
     for change in &changes {
         write_change(change, args.dry_run, out).map_err(super::cannot_print)?;

@@ -370,21 +370,27 @@ fn waiting_for(health: &Health, in_flight: u64) -> String {
     if waiting.is_empty() { format!("{in_flight} lines are on their way") } else { waiting.join("; ") }
 }
 
-/// Puts templates in place and finds out whether the target is empty, for as long as it takes.
+/// Puts templates in place and finds out whether the target is empty, for as long as it takes. Neither waits for the other,
+/// and who waits for one of them, not for the other.
 async fn prepare(
     client: Arc<Client>,
     shared: Arc<Shared>,
     instance: String,
-    trusted: Option<oneshot::Sender<()>>,
+    mut trusted: Option<oneshot::Sender<()>>,
     prepared: oneshot::Sender<()>,
 ) {
     let (min, max) = (shared.config.elasticsearch.retry.min_delay.0, shared.config.elasticsearch.retry.max_delay.0);
     let mut delay = min;
     loop {
-        let attempt = async {
+        let ask_origin = async {
             if trusted.is_some() && origin::targets_are_empty(&*client, &shared.destinations, &instance).await? {
                 shared.checkpoints.trust_origin();
             }
+            // Whoever waited may have stopped waiting.
+            let _ = trusted.take().map(|trusted| trusted.send(()));
+            Ok(())
+        };
+        let set_up = async {
             if shared.config.elasticsearch.setup {
                 for change in setup::apply(&client, &shared.config, false).await? {
                     if !change.differences.is_empty() {
@@ -392,9 +398,10 @@ async fn prepare(
                     }
                 }
             }
-            Ok::<(), setup::SetupError>(())
+            Ok(())
         };
-        match attempt.await {
+        let (origin, templates) = tokio::join!(ask_origin, set_up);
+        match origin.and(templates) {
             Ok(()) => break,
             Err(error) => {
                 let cause = match &error {
@@ -411,10 +418,7 @@ async fn prepare(
     for cause in [HoldCause::Unreachable, HoldCause::Login, HoldCause::Setup] {
         shared.health.clear(cause);
     }
-    // Whoever waited may have stopped waiting: both are told so by the closed channel.
-    if let Some(trusted) = trusted {
-        let _ = trusted.send(());
-    }
+    // Whoever waited may have stopped waiting.
     let _ = prepared.send(());
 }
 

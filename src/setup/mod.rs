@@ -6,9 +6,11 @@
 mod templates;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::{Client, Cluster, Method, SendError};
 use crate::config::{Config, Target};
@@ -26,6 +28,13 @@ pub struct Change {
     pub differences: Vec<Difference>,
     /// Whether it was not there.
     pub new: bool,
+}
+
+impl Change {
+    /// Whether other objects must be there before it.
+    fn is_composed(&self) -> bool {
+        self.path.starts_with("_index_template/")
+    }
 }
 
 /// One setting that differs.
@@ -88,7 +97,7 @@ impl Abilities {
 ///
 /// # Errors
 /// Where the cluster cannot be reached, refuses, or cannot do what is configured; what was done until then stays.
-pub async fn apply(client: &Client, config: &Config, dry_run: bool) -> Result<Vec<Change>, SetupError> {
+pub async fn apply(client: &Arc<Client>, config: &Config, dry_run: bool) -> Result<Vec<Change>, SetupError> {
     let info = client.info(DEADLINE).await?;
     let abilities = Abilities::of(info.version.as_deref(), info.distribution.as_deref());
     let template = &config.elasticsearch.template;
@@ -107,14 +116,34 @@ pub async fn apply(client: &Client, config: &Config, dry_run: bool) -> Result<Ve
                 .to_owned(),
         ));
     }
-    let mut changes = Vec::new();
-    for (path, wanted) in templates::objects(config, abilities) {
-        changes.push(put(client, path, wanted, dry_run).await?);
+    let objects = templates::objects(config, abilities);
+    // All are looked at at once; but an index template is refused where what it is composed of is not there.
+    let looks = objects.into_iter().map(|(path, wanted)| look(Arc::clone(client), path, wanted));
+    let (mut composed, mut parts): (Vec<_>, Vec<_>) =
+        all(looks).await?.into_iter().partition(|(change, _)| change.is_composed());
+    if !dry_run {
+        for changes in [&mut parts, &mut composed] {
+            let puts = changes.drain(..).map(|(change, wanted)| put(Arc::clone(client), change, wanted));
+            *changes = all(puts).await?;
+        }
     }
-    Ok(changes)
+    Ok(parts.into_iter().chain(composed).map(|(change, _)| change).collect())
 }
 
-async fn put(client: &Client, path: String, wanted: Value, dry_run: bool) -> Result<Change, SetupError> {
+/// Does all of `work` at once; the results are in its order. Of several that fail, the first is told.
+async fn all<T: Send + 'static>(
+    work: impl Iterator<Item = impl Future<Output = Result<T, SetupError>> + Send + 'static>,
+) -> Result<Vec<T>, SetupError> {
+    let tasks: Vec<_> = work.map(|work| AbortOnDropHandle::new(tokio::spawn(work))).collect();
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.expect("it does not panic, and is not aborted before it is dropped")?);
+    }
+    Ok(results)
+}
+
+/// What is to be changed of the object at `path`.
+async fn look(client: Arc<Client>, path: String, wanted: Value) -> Result<(Change, Value), SetupError> {
     let (status, answer) = client.json(Method::Get, &path, &[], None, DEADLINE).await?;
     let present = match status {
         200 if answer.is_object() => Some(templates::stored(&path, &answer)),
@@ -123,16 +152,20 @@ async fn put(client: &Client, path: String, wanted: Value, dry_run: bool) -> Res
     };
     let before = present.as_ref().map(templates::flatten).unwrap_or_default();
     let differences = compare(&before, &templates::flatten(&wanted));
-    let change = Change { new: present.is_none(), differences, path };
-    if change.differences.is_empty() || dry_run {
-        return Ok(change);
+    Ok((Change { new: present.is_none(), differences, path }, wanted))
+}
+
+/// Changes it, if there is anything to change.
+async fn put(client: Arc<Client>, change: Change, wanted: Value) -> Result<(Change, Value), SetupError> {
+    if change.differences.is_empty() {
+        return Ok((change, wanted));
     }
     let (status, answer) = client.json(Method::Put, &change.path, &[], Some(&wanted), DEADLINE).await?;
     // What stands before a cluster may answer 200 too.
     if status >= 300 || answer["acknowledged"] != true {
         return Err(refused("PUT", change.path, status, &answer));
     }
-    Ok(change)
+    Ok((change, wanted))
 }
 
 fn refused(method: &'static str, path: String, status: u16, answer: &Value) -> SetupError {
