@@ -215,6 +215,8 @@ pub struct Follower {
     next_scan: Instant,
     next_poll: Instant,
     next_lag: Instant,
+    /// Bytes that are not settled are not added up before this.
+    lag_rested: Instant,
     next_idle: Instant,
     /// No file is deleted or archived before this.
     next_done: Instant,
@@ -262,6 +264,7 @@ impl Follower {
             next_scan: now,
             next_poll: now,
             next_lag: now,
+            lag_rested: now,
             next_idle: now,
             next_done: now,
             rested: now,
@@ -338,10 +341,9 @@ impl Follower {
         self.look_at_waiting();
         self.settle_finished();
         if now >= self.next_lag {
-            let began = Instant::now();
+            self.next_lag = now + Duration::from_secs(1);
             self.measure_lag();
             self.shared.spares.trim();
-            self.next_lag = began + Duration::from_secs(1).max(began.elapsed() * SAFETY_SHARE);
         }
         if now >= self.next_idle {
             self.next_idle = now + IDLE / 6;
@@ -720,8 +722,9 @@ impl Follower {
     fn measure_lag(&mut self) {
         self.shared.metrics.set(Gauge::HeldDeleted, self.held.values().sum());
         self.shared.metrics.set(Gauge::WatchedFiles, self.physical.len() as u64);
-        // Of very many files that stand still nothing is new.
-        if !self.lags {
+        let began = Instant::now();
+        // Of very many files that stand still nothing is new; to add them all up takes milliseconds.
+        if !self.lags || began < self.lag_rested {
             return;
         }
         let mut lag = 0;
@@ -733,6 +736,7 @@ impl Follower {
         }
         self.shared.metrics.set(Gauge::Lag, lag);
         self.lags = lag > 0;
+        self.lag_rested = began + began.elapsed() * SAFETY_SHARE;
     }
 
     /// Gives descriptors of idle files back when they are scarce.
