@@ -15,7 +15,7 @@ SEED ?=
 FUZZ_SECONDS ?= 60
 HISTORIES ?= 100000
 
-.PHONY: build demo test lint fmt deny bench soak outage fuzz simulate install prerequisites
+.PHONY: build demo test lint fmt deny bench instructions soak outage fuzz simulate install prerequisites
 
 build:
 	cargo build --release --locked
@@ -39,6 +39,10 @@ deny:
 bench: prerequisites
 	cargo build --release --locked --workspace
 	PEERS='$(PEERS)' target/release/bench $(BENCH)
+
+# What a line may cost: fails above a budget. Needs valgrind, and gungraun-runner in the version of the crate gungraun.
+instructions:
+	cargo bench --locked --profile instructions --bench instructions
 
 soak: prerequisites
 	cargo build --release --locked --workspace

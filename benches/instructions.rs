@@ -101,29 +101,29 @@ impl Bench {
 }
 
 #[library_benchmark]
-#[bench::combined(args = (Bench::new(&[])), config = budget(1380))]
+#[bench::combined(args = (Bench::new(&[])), config = budget(1356))]
 fn parse(mut bench: Bench) -> Bench {
     bench.lines(false, false);
     bench
 }
 
 #[library_benchmark]
-#[bench::combined(args = (Bench::new(&[])), config = budget(2220))]
+#[bench::combined(args = (Bench::new(&[])), config = budget(2209))]
 fn parse_enrich(mut bench: Bench) -> Bench {
     bench.lines(true, false);
     bench
 }
 
 #[library_benchmark]
-#[bench::default_document(args = (Bench::new(&[])), config = budget(4200))]
-#[bench::ten_fields(args = (Bench::new(&TEN_FIELDS)), config = budget(2750))]
+#[bench::default_document(args = (Bench::new(&[])), config = budget(4293))]
+#[bench::ten_fields(args = (Bench::new(&TEN_FIELDS)), config = budget(2793))]
 fn parse_enrich_encode(mut bench: Bench) -> Bench {
     bench.lines(true, true);
     bench
 }
 
 #[library_benchmark]
-#[bench::combined(args = (Bench::new(&[])), config = budget(287))]
+#[bench::combined(args = (Bench::new(&[])), config = budget(432))]
 fn id(bench: Bench) -> Bench {
     for line in &bench.lines {
         black_box(LineId::new(FILE, 123_456, black_box(line)));
@@ -136,7 +136,7 @@ fn answer() -> String {
 }
 
 #[library_benchmark]
-#[bench::created(args = (answer()), config = budget(52))]
+#[bench::created(args = (answer()), config = budget(50))]
 fn reply(answer: String) -> String {
     black_box(decode(answer.as_bytes(), LINES).expect("an answer"));
     answer
@@ -181,9 +181,9 @@ fn ledger_of_one() -> (Ledger, Vec<Run>) {
     (ledger, (0..LINES).map(run).collect())
 }
 
-// A run here is one line; in life it is some thousands.
+// A run here is one line; in life it is some thousands. Its maps hash with a seed of their own, so that it varies by 4 %.
 #[library_benchmark]
-#[bench::runs(args = (ledger_of_one()), config = budget(823))]
+#[bench::runs(args = (ledger_of_one()), config = budget(940))]
 fn ledger((mut ledger, runs): (Ledger, Vec<Run>)) -> (Ledger, Vec<Run>) {
     for run in &runs {
         ledger.read(run, Some(TIME)).expect("in order");
