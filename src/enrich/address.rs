@@ -2,11 +2,30 @@
 
 use std::net::Ipv6Addr;
 
-use super::put_part;
-use crate::record::{Document, Field};
+use wide::i8x16;
 
+use super::put_part;
+use crate::json::LANES;
+use crate::record::{Document, Field, Value};
+
+#[inline]
 pub(super) fn apply(line: &[u8], doc: &mut Document) {
     let Some(value) = doc.get(Field::SourceAddress) else { return };
+    if let Value::Line { start, end } | Value::Plain { start, end } = value
+        && let Some(block) = line.get(start as usize..).and_then(<[u8]>::first_chunk)
+        && is_ipv4(block, end - start)
+    {
+        if !doc.has(Field::SourceIp) {
+            doc.put(Field::SourceIp, value);
+        }
+        return;
+    }
+    apply_other(line, value, doc);
+}
+
+/// As [`apply`], where `source.address` is not an IPv4 address and nothing else.
+#[inline(never)]
+fn apply_other(line: &[u8], value: Value, doc: &mut Document) {
     let Some(text) = doc.bytes(Field::SourceAddress, line) else { return };
     let Some(found) = find(text) else { return };
     let port = found.port.and_then(|start| port(&text[start..]));
@@ -14,7 +33,7 @@ pub(super) fn apply(line: &[u8], doc: &mut Document) {
     if let Some(port) = port
         && !doc.has(Field::SourcePort)
     {
-        doc.put(Field::SourcePort, crate::record::Value::Int(port.into()));
+        doc.put(Field::SourcePort, Value::Int(port.into()));
     }
 }
 
@@ -64,6 +83,31 @@ fn find(text: &[u8]) -> Option<Found> {
     Some(Found { start, end: start + address.len(), port })
 }
 
+/// Whether the first `len` bytes of `block` are an IPv4 address: what [`ipv4_len`] says, but of all bytes at once.
+#[inline]
+fn is_ipv4(block: &[u8; LANES], len: u32) -> bool {
+    // No address is longer than 15 bytes.
+    let Some(all) = 1_u32.checked_shl(len).filter(|_| (len as usize) < LANES).map(|end| end - 1) else { return false };
+    let bytes = i8x16::new(block.map(u8::cast_signed));
+    let splat = |byte: u8| i8x16::splat(byte.cast_signed());
+    let equal = |byte| bytes.simd_eq(splat(byte)).to_bitmask();
+    let above = |byte| bytes.simd_gt(splat(byte)).to_bitmask();
+    // One bit a byte, the first byte's lowest.
+    let digits = (bytes.simd_gt(splat(b'/')) & bytes.simd_lt(splat(b':'))).to_bitmask() & all;
+    let points = equal(b'.') & all;
+    let starts = points << 1 | 1;
+    let pairs = digits & digits >> 1;
+    let triples = pairs & digits >> 2;
+    let above_255 = above(b'2') | equal(b'2') & (above(b'5') >> 1 | equal(b'5') >> 1 & above(b'5') >> 2);
+    let without_first = |bits: u32| bits & bits.wrapping_sub(1);
+    let third = without_first(without_first(points));
+    digits | points == all
+        && starts & !digits == 0
+        && third != 0
+        && without_first(third) == 0
+        && (triples & digits >> 3) | starts & (equal(b'0') & pairs | above_255 & triples) == 0
+}
+
 /// How long the IPv4 address is that `text` starts with: four numbers up to 255 in decimal, without leading zeros, which
 /// some readers take for octal and Elasticsearch refuses.
 fn ipv4_len(text: &[u8]) -> Option<usize> {
@@ -109,7 +153,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::Value;
 
     #[test]
     fn addresses_are_told_from_names() {
@@ -159,9 +202,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_taken_for_an_ipv4_address_is_what_std_takes(text in "[0-9.]{1,16}|[0-9]{1,3}(\\.[0-9]{1,3}){3}") {
-            let ours = ipv4_len(text.as_bytes()) == Some(text.len());
-            prop_assert_eq!(ours, text.parse::<Ipv4Addr>().is_ok());
+        fn what_is_taken_for_an_ipv4_address_is_what_std_takes(
+            text in "[0-9.]{0,17}|([0-9]{1,3}|25[0-9]|2[0-9]{2})(\\.([0-9]{1,3}|25[0-9]|2[0-9]{2})){3}|[0-9.:a-é/]{0,17}",
+            after in "[0-9. ]{16}",
+        ) {
+            let expected = text.parse::<Ipv4Addr>().is_ok();
+            prop_assert_eq!(ipv4_len(text.as_bytes()) == Some(text.len()), expected);
+            let line = format!("{text}{after}");
+            prop_assert_eq!(is_ipv4(line.as_bytes().first_chunk().unwrap(), text.len() as u32), expected, "{}", line);
+        }
+
+        #[test]
+        fn every_number_is_taken_in_every_place_or_not(number in 0_u32..1000, place in 0_usize..4, width in 1_usize..4) {
+            let mut groups = ["1", "23", "0", "99"].map(str::to_owned);
+            groups[place] = format!("{number:0width$}");
+            let text = groups.join(".");
+            let line = format!("{text} - - [17/May/2015");
+            let expected = text.parse::<Ipv4Addr>().is_ok();
+            prop_assert_eq!(is_ipv4(line.as_bytes().first_chunk().unwrap(), text.len() as u32), expected, "{}", line);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The parts of `url.original`, the target of a request: as ranges of it, with percent-encoding as it stands.
 
+use wide::i8x16;
+
 use super::put_part;
+use crate::json::LANES;
 use crate::record::{Document, Field, Value};
 
 /// What is derived here.
@@ -10,8 +13,81 @@ pub(super) const FIELDS: [Field; 6] =
 /// Longer ones are no file extensions.
 const MAX_EXTENSION: usize = 10;
 
+#[inline]
 pub(super) fn apply(line: &[u8], doc: &mut Document) {
     let Some(value) = doc.get(Field::UrlOriginal) else { return };
+    match value {
+        Value::Plain { start, end } | Value::Line { start, end } if line.get(start as usize) == Some(&b'/') => {
+            apply_path(line, start as usize, end as usize, matches!(value, Value::Plain { .. }), doc);
+        }
+        _ => apply_other(line, value, doc),
+    }
+}
+
+/// As [`apply`], where `url.original` is a part of the line, and a path; `plain` as in [`Document::put_range`].
+#[inline]
+fn apply_path(line: &[u8], start: usize, end: usize, plain: bool, doc: &mut Document) {
+    let mut put = |field, start, end| {
+        if !doc.has(field) {
+            doc.put_range(field, start, end, plain);
+        }
+    };
+    let path_end = first_of([b'?', b'#'], line, start, end);
+    put(Field::UrlPath, start, path_end);
+    let extension = match line[..path_end].last_chunk() {
+        Some(block) => short_extension(block).map(|length| path_end - length),
+        None => extension(&line[start..path_end]).map(|at| start + at),
+    };
+    if let Some(at) = extension {
+        put(Field::UrlExtension, at, path_end);
+    }
+    if path_end < end && line[path_end] == b'?' {
+        let query = path_end + 1;
+        let query_end = first_of([b'#'; 2], line, query, end);
+        if query_end > query {
+            put(Field::UrlQuery, query, query_end);
+        }
+    }
+}
+
+/// The first place in `line[start..end]` where one of two bytes stands; `end`, if there is none.
+#[inline]
+fn first_of(bytes: [u8; 2], line: &[u8], start: usize, end: usize) -> usize {
+    let [first, second] = bytes.map(|byte| i8x16::splat(byte.cast_signed()));
+    let mut at = start;
+    while at < end {
+        let Some(block) = line[at..].first_chunk::<LANES>() else {
+            let found = line[at..end].iter().position(|byte| bytes.contains(byte));
+            return found.map_or(end, |found| at + found);
+        };
+        let block = i8x16::new(block.map(u8::cast_signed));
+        let found = (block.simd_eq(first) | block.simd_eq(second)).to_bitmask();
+        if found != 0 {
+            return (at + found.trailing_zeros() as usize).min(end);
+        }
+        at += LANES;
+    }
+    end
+}
+
+/// How long the extension is that `block`, the last bytes of a path and perhaps what stands before it, ends with.
+#[inline]
+fn short_extension(block: &[u8; LANES]) -> Option<usize> {
+    let splat = |byte: u8| i8x16::splat(byte.cast_signed());
+    let bytes = i8x16::new(block.map(u8::cast_signed));
+    let lower = bytes | splat(0x20);
+    let digits = bytes.simd_gt(splat(b'/')) & bytes.simd_lt(splat(b':'));
+    let letters = lower.simd_gt(splat(b'`')) & lower.simd_lt(splat(b'{'));
+    let others = !(digits | letters).to_bitmask() & 0xffff;
+    let last = others.checked_ilog2()? as usize;
+    let length = LANES - 1 - last;
+    // A path starts with a slash, so that its first byte is no dot.
+    ((1..=MAX_EXTENSION).contains(&length) && block[last] == b'.' && block[last - 1] != b'/').then_some(length)
+}
+
+/// As [`apply`], of any value.
+#[inline(never)]
+fn apply_other(line: &[u8], value: Value, doc: &mut Document) {
     let Some(text) = doc.bytes(Field::UrlOriginal, line) else { return };
     let parts = match text {
         [b'/', ..] => split(text, 0),
@@ -184,6 +260,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_path_in_the_line_is_split_as_one_elsewhere_is(
+            url in prop_oneof![any::<Vec<u8>>(), "[/?#.a]{0,40}|(/[a-zA-Z0-9._@`{:%é-]{0,30}){0,3}[?#]?[a-z#=]{0,30}".prop_map(String::into_bytes)],
+            (before, after) in ("[a?#./]{0,20}", "[a?#./]{0,20}"),
+        ) {
+            let url = [b"/", url.as_slice()].concat();
+            let line = [before.as_bytes(), &url, after.as_bytes()].concat();
+            let mut in_line = Document::default();
+            in_line.put_line(Field::UrlOriginal, before.len(), before.len() + url.len());
+            apply(&line, &mut in_line);
+            let mut in_scratch = Document::default();
+            in_scratch.put_text(Field::UrlOriginal, &url);
+            apply(&line, &mut in_scratch);
+            for field in FIELDS {
+                prop_assert_eq!(in_line.bytes(field, &line), in_scratch.bytes(field, &line), "{:?}", field);
+            }
+        }
+
         #[test]
         fn path_and_query_lie_inside_the_target_in_order(url in prop_oneof![any::<Vec<u8>>(), "(http://)?[/?#.a:@\\[\\]]{0,30}".prop_map(String::into_bytes)]) {
             let all = parts("GET", &url);

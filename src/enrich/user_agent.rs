@@ -32,6 +32,8 @@ pub(super) struct UserAgent {
     /// Which way of each set is replaced next.
     next: Vec<u8>,
     bytes: usize,
+    /// Where the last agent that was asked for is, which is often asked for again.
+    last: (usize, usize),
     /// Where the object of an agent that is not kept is made.
     made: Vec<u8>,
 }
@@ -78,6 +80,7 @@ impl UserAgent {
             entries: std::iter::repeat_with(Default::default).take(SETS).collect(),
             next: vec![0; SETS],
             bytes: 0,
+            last: (0, 0),
             made: Vec::new(),
         })
     }
@@ -85,6 +88,12 @@ impl UserAgent {
     pub(super) fn apply(&mut self, line: &[u8], doc: &mut Document) {
         let Some(text) = doc.bytes(Field::UserAgentOriginal, line) else { return };
         if text.is_empty() || doc.has(Field::UserAgent) {
+            return;
+        }
+        if let Some(entry) = &self.entries[self.last.0][self.last.1]
+            && *entry.text == *text
+        {
+            entry.put(doc);
             return;
         }
         let hash = xxh3_64(text);
@@ -95,10 +104,8 @@ impl UserAgent {
                 && let Some(entry) = &self.entries[set][way]
                 && *entry.text == *text
             {
-                if !entry.valid {
-                    doc.tags.add(Tags::INVALID_UTF8);
-                }
-                doc.put_json(Field::UserAgent, &entry.json);
+                entry.put(doc);
+                self.last = (set, way);
                 return;
             }
         }
@@ -130,6 +137,14 @@ impl UserAgent {
 }
 
 impl Entry {
+    #[inline]
+    fn put(&self, doc: &mut Document) {
+        if !self.valid {
+            doc.tags.add(Tags::INVALID_UTF8);
+        }
+        doc.put_json(Field::UserAgent, &self.json);
+    }
+
     fn len(&self) -> usize {
         self.text.len() + self.json.len()
     }
