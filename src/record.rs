@@ -115,15 +115,14 @@ impl LineId {
     pub fn new(file: FileId, offset: u64, bytes: &[u8]) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "the id takes 4 bytes of the hash")]
         let hash = if put_back(Bug::NoLineHash) { 0 } else { xxhash_rust::xxh3::xxh3_64(bytes) as u32 };
-        let mut raw = [0_u8; 18];
-        raw[..8].copy_from_slice(&file.0);
-        raw[8..14].copy_from_slice(&offset.to_be_bytes()[2..]);
-        raw[14..].copy_from_slice(&hash.to_be_bytes());
+        let file = u64::from_be_bytes(file.0);
+        // 48 bits are eight characters.
+        let thirds = [file >> 16, file << 32 | offset >> 16 & 0xffff_ffff, offset << 32 | u64::from(hash)];
         let mut text = [0_u8; ID_LEN];
-        for (three, four) in raw.chunks_exact(3).zip(text.chunks_exact_mut(4)) {
-            let bits = usize::from(three[0]) << 16 | usize::from(three[1]) << 8 | usize::from(three[2]);
-            four[..2].copy_from_slice(&BASE64URL_PAIRS[bits >> 12]);
-            four[2..].copy_from_slice(&BASE64URL_PAIRS[bits & 4095]);
+        for (bits, eight) in thirds.into_iter().zip(text.chunks_exact_mut(8)) {
+            for (two, shift) in eight.chunks_exact_mut(2).zip([36, 24, 12, 0]) {
+                two.copy_from_slice(&BASE64URL_PAIRS[(bits >> shift) as usize & 4095]);
+            }
         }
         Self(text)
     }

@@ -142,6 +142,7 @@ fn zone(text: &[u8]) -> Option<(i64, usize)> {
 }
 
 /// `17/May/2015:10:05:03 +0000`
+#[inline(never)]
 pub fn clf(text: &[u8]) -> Result<i64, Reason> {
     const SHAPE: Reason = "it is not written like 17/May/2015:10:05:03 +0000";
     let Ok(text) = <&[u8; CLF_LEN]>::try_from(text) else { return Err(SHAPE) };
@@ -398,6 +399,7 @@ pub struct LastDay {
 
 impl LastDay {
     /// [`clf`], but the calendar only where the day or the zone differs from the last one.
+    #[inline(always)]
     pub fn clf(&mut self, text: &[u8]) -> Result<i64, Reason> {
         let Ok(fixed) = <&[u8; CLF_LEN]>::try_from(text) else { return clf(text) };
         if let Some((last, time)) = &self.whole
@@ -410,6 +412,7 @@ impl LastDay {
         Ok(time)
     }
 
+    #[inline]
     fn of_day(&mut self, fixed: &[u8; CLF_LEN]) -> Result<i64, Reason> {
         if let Some(midnight) = self.midnight
             && fixed[..12] == self.day
@@ -427,11 +430,14 @@ impl LastDay {
 }
 
 /// The second of its day that `17/May/2015:10:05:03 +0000` is, unless it cannot be.
+#[inline]
 fn second_of_day(text: &[u8; CLF_LEN]) -> Option<i64> {
-    let digit = |at: usize| i64::from(text[at].wrapping_sub(b'0'));
-    let digits = [digit(12), digit(13), digit(15), digit(16), digit(18), digit(19)];
-    let [hour, minute, second] = [0, 2, 4].map(|at| digits[at] * 10 + digits[at + 1]);
-    let is_time = digits.iter().all(|digit| *digit < 10) && text[14] == b':' && text[17] == b':';
+    let text = u64::from_le_bytes(*text[12..].first_chunk()?);
+    // Digits are 0 to 9 now, colons 0; what is above sets the highest bit of its byte, and perhaps of later ones.
+    let digits = text ^ u64::from_le_bytes(*b"00:00:00");
+    let is_time = (digits.wrapping_add(0x7676_7f76_767f_7676) | digits) & 0x8080_8080_8080_8080 == 0;
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    let [hour, minute, second] = [0, 24, 48].map(|at| (pairs >> at & 0xff).cast_signed());
     (is_time && hour < 24 && minute < 60 && second <= 60).then_some(hour * 3600 + minute * 60 + second)
 }
 
@@ -545,6 +551,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_read_after_the_last_day_is_what_is_read_without_it(
+            digits in prop::array::uniform6(prop_oneof![4 => 0_u8..6, 1 => 0_u8..10]),
+            (at, byte) in (0_usize..2 * CLF_LEN, prop_oneof![any::<u8>(), b'0'..b'<']),
+        ) {
+            let [a, b, c, d, e, f] = digits;
+            let mut text = format!("17/May/2015:{}{b}:{c}{d}:{e}{f} +0100", a % 3).into_bytes();
+            if let Some(place) = text.get_mut(at) {
+                *place = byte;
+            }
+            let mut last = LastDay::default();
+            last.clf(b"17/May/2015:10:05:03 +0100").expect("a time");
+            prop_assert_eq!(last.clf(&text), clf(&text), "{}", text.escape_ascii());
+        }
+
         #[test]
         fn arithmetic_agrees_with_jiff(second in -9_223_000_000_i64..9_223_000_000, minutes in -1439_i32..=1439) {
             let zone = jiff::tz::Offset::from_seconds(minutes * 60).expect("offset").to_time_zone();
