@@ -262,7 +262,7 @@ impl Layout {
     }
 
     /// Writes one leaf; returns whether it was valid UTF-8.
-    #[inline]
+    #[inline(always)]
     fn write_leaf<W: Writer>(&self, writer: &mut W, item: &Item<'_>, doc: &Document, from: From) -> bool {
         match from {
             From::Slot(field) => return write_slot(writer, item.line.bytes, doc, field),
@@ -336,7 +336,7 @@ fn write_action<W: Writer>(writer: &mut W, item: &Item<'_>) {
 }
 
 /// Writes what `field`, which is set, holds; returns whether it was valid UTF-8.
-#[inline]
+#[inline(always)]
 fn write_slot<W: Writer>(writer: &mut W, line: &[u8], doc: &Document, field: Field) -> bool {
     match doc.value(field) {
         Value::Plain { start, end } => writer.plain(line, start as usize, end as usize),

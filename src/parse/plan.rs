@@ -13,7 +13,7 @@
 
 use std::io::Write as _;
 
-use super::slot::{Fills, Found, Literal, Shape, Slot, number_end};
+use super::slot::{Fills, Literal, Shape, Slot, number_end};
 use super::target::{self, Target, TimeText};
 use super::time::{self, Moment, Reason};
 use super::{Cache, FormatError, request};
@@ -140,11 +140,11 @@ impl Plan {
                 Fills::Text(field) => doc.put_range(field, found.start, found.end, found.plain),
                 Fills::Number(field) => doc.put(field, Value::Int(found.number.or_else(|| time::number(text))?)),
                 Fills::Status => target::put_status(found.number.or_else(|| time::number(text))?, doc),
-                Fills::Request => request::split(line, found, doc),
+                Fills::Request => request::split(line, found.start, found.end, found.plain, doc),
                 Fills::Clf => moment.whole = Some(cache.last_day.clf(text).ok()?),
                 Fills::Target => match &slot.target {
                     Target::Time(time) => time.read(text, &mut moment, &mut cache.last_day).ok()?,
-                    target => target.fill(line, found, self.json_escapes, doc).ok()?,
+                    target => target.fill(line, (found.start, found.end), found.plain, self.json_escapes, doc).ok()?,
                 },
             }
         }
@@ -186,7 +186,7 @@ impl Plan {
                     time_slot = index;
                     time.read(text, &mut moment, &mut cache.last_day)
                 }
-                target => target.fill(line, Found { start, end, ..Found::default() }, self.json_escapes, doc),
+                target => target.fill(line, (start, end), false, self.json_escapes, doc),
             };
             if let Err(reason) = result {
                 refused = refused.or(Some((index, reason)));

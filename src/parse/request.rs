@@ -6,15 +6,14 @@
 
 use std::io::Write as _;
 
-use super::slot::Found;
 use crate::record::{Document, Field, Value};
 
 /// Methods are short: what is longer is something else.
 const MAX_METHOD: usize = 24;
 
-/// Fills `doc` from the request line that was found in `line`.
-#[inline]
-pub fn split(line: &[u8], Found { start, end, plain, .. }: Found, doc: &mut Document) {
+/// Fills `doc` from the request line `line[start..end]`; `plain` as in [`Document::put_range`].
+#[inline(always)]
+pub fn split(line: &[u8], start: usize, end: usize, plain: bool, doc: &mut Document) {
     let (target_end, version) = protocol(line, start, end);
     if let Some(version) = version {
         doc.put_range(Field::HttpVersion, version, end, plain);
@@ -41,6 +40,7 @@ pub fn split(line: &[u8], Found { start, end, plain, .. }: Found, doc: &mut Docu
 const MAJOR: u64 = 0xff << 48;
 
 /// Where the target ends, and where the version starts, if the line ends in ` HTTP/<version>`.
+#[inline]
 fn protocol(line: &[u8], start: usize, end: usize) -> (usize, Option<usize>) {
     let text = &line[start..end];
     // Nearly always ` HTTP/1.1` or the like; what follows is for the others, such as ` HTTP/3`.
@@ -53,6 +53,13 @@ fn protocol(line: &[u8], start: usize, end: usize) -> (usize, Option<usize>) {
     {
         return (end - 9, Some(end - 3));
     }
+    other_protocol(line, start, end)
+}
+
+/// As [`protocol`], of any line.
+#[inline(never)]
+fn other_protocol(line: &[u8], start: usize, end: usize) -> (usize, Option<usize>) {
+    let text = &line[start..end];
     let Some(space) = memchr::memrchr(b' ', text) else { return (end, None) };
     let Some(version) = text[space + 1..].strip_prefix(b"HTTP/") else { return (end, None) };
     if version.is_empty() || !version.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') {
@@ -66,10 +73,14 @@ fn protocol(line: &[u8], start: usize, end: usize) -> (usize, Option<usize>) {
 }
 
 /// Length of the method that `text` begins with: capitals, followed by a space.
+#[inline]
 fn method_end(text: &[u8]) -> Option<usize> {
-    if text.starts_with(b"GET ") {
-        return Some(3);
-    }
+    if text.starts_with(b"GET ") { Some(3) } else { other_method_end(text) }
+}
+
+/// As [`method_end`], of any text.
+#[inline(never)]
+fn other_method_end(text: &[u8]) -> Option<usize> {
     let length = text.iter().take(MAX_METHOD + 1).take_while(|byte| matches!(byte, b'A'..=b'Z' | b'-' | b'_')).count();
     let ends = text.get(length) == Some(&b' ');
     (length > 0 && length <= MAX_METHOD && ends).then_some(length)
@@ -91,7 +102,7 @@ mod tests {
     fn check(request: &[u8], expected: [&str; 4]) {
         let line = [b"[", request, b"]"].concat();
         let mut doc = Document::default();
-        split(&line, Found { start: 1, end: line.len() - 1, ..Found::default() }, &mut doc);
+        split(&line, 1, line.len() - 1, false, &mut doc);
         let fields = [Field::HttpRequestMethod, Field::UrlOriginal, Field::HttpVersion, Field::ErrorMessage];
         let found =
             fields.map(|field| String::from_utf8_lossy(doc.bytes(field, &line).unwrap_or_default()).into_owned());

@@ -40,7 +40,7 @@ pub struct Slot {
 }
 
 /// Where a field is in its line.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Found {
     /// Its first byte.
     pub start: usize,

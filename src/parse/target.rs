@@ -1,7 +1,7 @@
 //! What the fields of a line fill, once they are found.
 
 use super::request;
-use super::slot::{Found, number_end};
+use super::slot::number_end;
 use super::time::{self, LastDay, Moment, Pattern, Reason};
 use crate::record::{Document, Field, Value};
 
@@ -76,10 +76,18 @@ impl Target {
         }
     }
 
-    /// Fills the field from what was found in `line`, which is neither nothing nor `-`.
-    pub fn fill(&self, line: &[u8], found: Found, escapes: bool, doc: &mut Document) -> Result<(), Reason> {
+    /// Fills the field from what was found in `line`, which is neither nothing nor `-`; `plain` as in
+    /// [`Document::put_range`].
+    #[inline(never)]
+    pub fn fill(
+        &self,
+        line: &[u8],
+        (start, end): (usize, usize),
+        plain: bool,
+        escapes: bool,
+        doc: &mut Document,
+    ) -> Result<(), Reason> {
         const NUMBER: Reason = "it is not a whole number";
-        let Found { start, end, plain, .. } = found;
         let text = &line[start..end];
         match *self {
             Self::Ignored | Self::Time(_) => {}
@@ -87,7 +95,7 @@ impl Target {
             Self::Text(field) => doc.put_range(field, start, end, plain),
             Self::Number(field) => doc.put(field, Value::Int(time::number(text).ok_or(NUMBER)?)),
             Self::Status => put_status(time::number(text).ok_or(NUMBER)?, doc),
-            Self::Request => request::split(line, found, doc),
+            Self::Request => request::split(line, start, end, plain, doc),
             Self::Query => {
                 let mark = usize::from(text[0] == b'?');
                 if start + mark < end {
