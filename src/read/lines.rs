@@ -8,8 +8,8 @@ use super::content::Content;
 use crate::record::{Position, RawLine, TAIL_BYTES, tail_hash};
 use crate::simulated::{Bug, put_back};
 
-/// How much is read at once.
-const BLOCK_BYTES: usize = 256 << 10;
+/// How much is read at once: little enough to be in a core's own cache still when its last line is parsed.
+const BLOCK_BYTES: usize = 64 << 10;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
