@@ -52,11 +52,13 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// An empty batch for `destination`, in memory to reuse.
+    /// An empty batch for `destination`, in memory to reuse. It takes its memory at once: one that grows is copied as it
+    /// does, and ends with twice what it needs.
     #[must_use]
-    pub fn new(destination: Destination, spare: Spare, share: Share, now: Instant) -> Self {
+    pub fn new(destination: Destination, spare: Spare, share: Share, limits: &Limits, now: Instant) -> Self {
         let Spare { mut body, mut items } = spare;
         body.clear();
+        body.reserve(usize::try_from(limits.share()).unwrap_or(limits.max_bytes));
         items.clear();
         Self { destination, body, items, runs: Vec::new(), share, opened: now }
     }
@@ -182,7 +184,7 @@ mod tests {
         let budget = Budget::new(1000);
         let now = Instant::now();
         let share = budget.take(LIMITS.share(), Duration::ZERO).unwrap();
-        let mut builder = Builder::new(destination(), Spare::default(), share, now);
+        let mut builder = Builder::new(destination(), Spare::default(), share, &LIMITS, now);
         let path: Arc<Path> = Path::new("/a.log").into();
         let (a, b) = (FileId([1; 8]), FileId([2; 8]));
         builder.begin(a, &path, at(10), false, now);
@@ -220,7 +222,7 @@ mod tests {
         let budget = Budget::new(1000);
         let share = budget.take(10, Duration::ZERO).unwrap();
         let now = Instant::now();
-        let mut builder = Builder::new(destination(), Spare::default(), share, now);
+        let mut builder = Builder::new(destination(), Spare::default(), share, &LIMITS, now);
         builder.begin(FileId([1; 8]), &Path::new("/a").into(), at(5), false, now);
         assert!(builder.finish().is_none());
         assert_eq!(budget.used(), 0);

@@ -13,9 +13,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Where it starts.
-const START: usize = 8;
+const START: usize = 6;
 /// It leaps to so many times its size…
-const LEAP: usize = 4;
+const LEAP: usize = 8;
 /// …if the slowest answer took no more than so many times as long as the quickest.
 const ALIKE: f64 = 1.25;
 /// So many answers are enough to tell what a window moves.
@@ -98,7 +98,7 @@ impl Mean {
 }
 
 impl Window {
-    /// Starts at eight, or at the maximum if that is less.
+    /// Starts at six, or at the maximum if that is less.
     #[must_use]
     pub fn new(max: usize) -> Self {
         Self {
@@ -340,8 +340,8 @@ mod tests {
     #[test]
     fn a_cluster_far_away_gets_the_maximum_within_a_few_rounds() {
         let mut window = Window::new(32);
-        assert_eq!(window.size(), 8);
-        answered(&mut window, |_| 50 * MS, 8);
+        assert_eq!(window.size(), START);
+        answered(&mut window, |_| 50 * MS, START);
         assert_eq!(window.size(), 32);
         let sizes = sizes(&mut window, |_| 50 * MS, 10_000);
         let full = sizes.iter().filter(|size| **size == 32).count();
@@ -425,18 +425,17 @@ mod tests {
         for _ in 0..100 {
             window.observe(Signal::Answered { took: MS, bytes: BYTES }, window.leave(1), 1);
         }
-        assert_eq!(window.size(), 8);
+        assert_eq!(window.size(), START);
     }
 
     #[test]
     fn refusals_halve_it_once_a_round_and_never_below_one() {
         let mut window = Window::new(8);
-        assert_eq!(window.size(), 8);
-        let left = window.leave(8);
-        for _ in 0..8 {
-            window.observe(Signal::Refused, left, 8);
+        let left = window.leave(START);
+        for _ in 0..START {
+            window.observe(Signal::Refused, left, START);
         }
-        assert_eq!(window.size(), 4);
+        assert_eq!(window.size(), START / 2);
         for _ in 0..100 {
             window.observe(Signal::Lost, window.leave(1), 1);
         }

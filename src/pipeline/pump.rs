@@ -163,7 +163,8 @@ impl Pump {
         });
         let Some(share) = share else { return false };
         let to = self.shared.destinations[destination].clone();
-        self.builders[destination] = Some(Builder::new(to, self.shared.spares.take(), share, Instant::now()));
+        self.builders[destination] =
+            Some(Builder::new(to, self.shared.spares.take(), share, &self.shared.limits, Instant::now()));
         true
     }
 
