@@ -81,8 +81,7 @@ impl Pump {
     /// A thread's state, for `shared`; full batches go to `batches`.
     #[must_use]
     pub fn new(shared: Arc<Shared>, batches: tokio::sync::mpsc::Sender<Batch>) -> Self {
-        let patience = if shared.once { ONCE_PATIENCE } else { PATIENCE };
-        Self::with(shared, patience, Box::new(batches))
+        Self::with(shared, PATIENCE, Box::new(batches))
     }
 
     /// The same for any outlet and any patience.
@@ -108,11 +107,17 @@ impl Pump {
     /// Waits for a file, serves its turn and sends what is due. Returns whether to go on: not once the queue is closed and
     /// all is sent.
     pub(crate) fn step(&mut self) -> bool {
-        let wait = self.until_due().map_or(self.patience, |due| due.min(self.patience));
+        let longest = if self.shared.once { ONCE_PATIENCE } else { self.patience };
+        let wait = self.until_due().map_or(self.patience, |due| due.min(longest));
         match self.shared.queue.next(wait) {
             Next::Ready(file) => {
                 self.shared.health.beat(Stage::Read);
-                self.serve(&file);
+                let more = self.serve(&file);
+                self.send_due();
+                if more {
+                    self.shared.queue.push_back(file);
+                }
+                return true;
             }
             Next::Nothing if self.builders.iter().all(Option::is_none) => self.shared.health.idle(Stage::Read),
             Next::Nothing if self.shared.once => self.send_all(),
@@ -126,28 +131,26 @@ impl Pump {
         true
     }
 
-    /// One turn of one file, and its way back into the queue.
-    fn serve(&mut self, file: &Arc<File>) {
+    /// One turn of one file. Returns whether there is more to read.
+    fn serve(&mut self, file: &Arc<File>) -> bool {
         let destination = self.shared.destination_of[file.source];
         if !self.open_builder(destination) {
             // No memory is free: Elasticsearch is behind, and the file is the queue.
-            self.shared.queue.push_back(Arc::clone(file));
-            return;
+            return true;
         }
         let turn = self.turn(file, destination);
         if self.builders[destination].as_ref().is_some_and(|builder| builder.is_full(&self.shared.limits)) {
             self.send(destination);
         }
-        match turn {
-            Turn::More => self.shared.queue.push_back(Arc::clone(file)),
-            Turn::Done => {
-                file.backlog.store(0, Ordering::Relaxed);
-                file.queued.store(false, Ordering::Release);
-                if file.again.swap(false, Ordering::AcqRel) {
-                    self.shared.enqueue(file);
-                }
-            }
+        if matches!(turn, Turn::More) {
+            return true;
         }
+        file.backlog.store(0, Ordering::Relaxed);
+        file.queued.store(false, Ordering::Release);
+        if file.again.swap(false, Ordering::AcqRel) {
+            self.shared.enqueue(file);
+        }
+        false
     }
 
     /// Sees to it that there is a batch to fill. Where memory is short, what is there already is sent first, so that no

@@ -97,14 +97,19 @@ impl<T: Entry> Queue<T> {
         self.changed.notify_one();
     }
 
-    /// Puts an entry of the backlog back where it was, before others as old as it is: it is read to its end.
+    /// Puts an entry back, of the backlog where it was, before others as old as it is: it is read to its end. For a thread
+    /// that asks for the next one at once: where this is the only one, nobody else is woken for it, because what is known of
+    /// it is in that thread's caches.
     pub fn push_back(&self, entry: Arc<T>) {
+        let mut state = self.lock();
+        let alone = state.live.is_empty() && state.backlog.is_empty();
         match entry.backlog_since() {
-            Some(since) => {
-                self.lock().backlog.push(Waiting { order: Reverse((since, 0)), entry });
-                self.changed.notify_one();
-            }
-            None => self.push(entry),
+            Some(since) => state.backlog.push(Waiting { order: Reverse((since, 0)), entry }),
+            None => state.live.push_back(entry),
+        }
+        drop(state);
+        if !alone {
+            self.changed.notify_one();
         }
     }
 
