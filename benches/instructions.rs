@@ -101,29 +101,29 @@ impl Bench {
 }
 
 #[library_benchmark]
-#[bench::combined(args = (Bench::new(&[])), config = budget(1356))]
+#[bench::combined(args = (Bench::new(&[])), config = budget(1229))]
 fn parse(mut bench: Bench) -> Bench {
     bench.lines(false, false);
     bench
 }
 
 #[library_benchmark]
-#[bench::combined(args = (Bench::new(&[])), config = budget(2209))]
+#[bench::combined(args = (Bench::new(&[])), config = budget(1686))]
 fn parse_enrich(mut bench: Bench) -> Bench {
     bench.lines(true, false);
     bench
 }
 
 #[library_benchmark]
-#[bench::default_document(args = (Bench::new(&[])), config = budget(4293))]
-#[bench::ten_fields(args = (Bench::new(&TEN_FIELDS)), config = budget(2793))]
+#[bench::default_document(args = (Bench::new(&[])), config = budget(3566))]
+#[bench::ten_fields(args = (Bench::new(&TEN_FIELDS)), config = budget(2618))]
 fn parse_enrich_encode(mut bench: Bench) -> Bench {
     bench.lines(true, true);
     bench
 }
 
 #[library_benchmark]
-#[bench::combined(args = (Bench::new(&[])), config = budget(432))]
+#[bench::combined(args = (Bench::new(&[])), config = budget(390))]
 fn id(bench: Bench) -> Bench {
     for line in &bench.lines {
         black_box(LineId::new(FILE, 123_456, black_box(line)));

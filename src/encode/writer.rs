@@ -291,7 +291,7 @@ impl Writer for Fast {
     fn plain(&mut self, text: &[u8], start: usize, end: usize) {
         let len = end - start;
         if len <= BLOCK
-            && let Some(block) = text.get(start..).and_then(<[u8]>::first_chunk::<BLOCK>)
+            && let Some(block) = text.get(start..start + BLOCK).and_then(<[u8]>::first_chunk::<BLOCK>)
         {
             let at = self.at % ROOM;
             self.buf[at] = b'"';

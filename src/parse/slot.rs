@@ -126,8 +126,8 @@ impl Quick {
     pub fn find(&self, line: &[u8], start: usize) -> Option<(Found, usize)> {
         let mut found = Found { start, end: 0, plain: true, number: None };
         match self.ends {
-            Ends::Token => found.end = first_stop(line, start, json::specials_and_spaces),
-            Ends::Text => found.end = first_stop(line, start, json::specials),
+            Ends::Token => found.end = first_stop(line, start, json::specials_and_spaces)?,
+            Ends::Text => found.end = first_stop(line, start, json::specials)?,
             Ends::Digits => match short_number(line, start) {
                 Some((number, length)) => {
                     found.number = Some(number);
@@ -315,14 +315,14 @@ impl Slot {
     }
 }
 
-/// The first byte of `line`, from `from` on, that `stops` finds; its length, if there is none.
+/// The first byte of `line`, from `from` on, that `stops` finds; its length, if there is none. `None` beyond its end.
 #[inline]
-fn first_stop(line: &[u8], from: usize, stops: impl Fn(&[u8; LANES]) -> u32) -> usize {
-    let mut rest = line.get(from..).unwrap_or_default();
+fn first_stop(line: &[u8], from: usize, stops: impl Fn(&[u8; LANES]) -> u32) -> Option<usize> {
+    let mut rest = line.get(from..)?;
     while let Some((block, after)) = rest.split_first_chunk() {
         let found = stops(block);
         if found != 0 {
-            return line.len() - rest.len() + found.trailing_zeros() as usize;
+            return Some(line.len() - rest.len() + found.trailing_zeros() as usize);
         }
         rest = after;
     }
@@ -336,7 +336,7 @@ fn first_stop(line: &[u8], from: usize, stops: impl Fn(&[u8; LANES]) -> u32) -> 
         }
     };
     let found = u64::from(stops(&block)) >> seen;
-    if found == 0 { line.len() } else { line.len() - rest.len() + found.trailing_zeros() as usize }
+    Some(if found == 0 { line.len() } else { line.len() - rest.len() + found.trailing_zeros() as usize })
 }
 
 /// Whether what follows `text` is escaped by a backslash that is not itself escaped.
@@ -430,8 +430,8 @@ mod tests {
             }
             let from = from.min(line.len());
             let expected = line[from..].iter().position(|byte| *byte == b'"').map_or(line.len(), |at| from + at);
-            prop_assert_eq!(first_stop(&line, from, json::specials), expected);
-            prop_assert_eq!(first_stop(&line, from, json::specials_and_spaces), expected);
+            prop_assert_eq!(first_stop(&line, from, json::specials), Some(expected));
+            prop_assert_eq!(first_stop(&line, from, json::specials_and_spaces), Some(expected));
         }
     }
 }
