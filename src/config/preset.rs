@@ -9,7 +9,7 @@ pub enum Preset {
     /// As the defaults are: a line waits 50 ms for others at most.
     #[default]
     Balanced,
-    /// Fewer and larger requests, which cost both sides less; a line may wait a second.
+    /// Fewer and larger requests: a line may wait a second.
     Throughput,
     /// A line is sent within some milliseconds; more and smaller requests.
     Latency,
