@@ -11,7 +11,7 @@ use crate::place::{Place, Setup};
 use crate::report::Outcome;
 use crate::sink::{self, Sink};
 use crate::stats::median;
-use crate::throughput::{Round, judge};
+use crate::throughput::{Round, run_to_end};
 
 /// What is read, how, and what is sent.
 struct Case {
@@ -63,9 +63,10 @@ pub(crate) fn run(bench: &Bench, combined: &Input) -> Result<Outcome> {
         let middle = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
         let bytes = input.bytes as f64 / input.lines as f64;
         let speed = middle(|round| round.events_per_second);
-        figures.push(Figure::new(format!("{}, events/s", case.what), Unit::PerSecond, speed));
-        figures.push(Figure::new(format!("{bytes:.0} bytes a line, MB/s"), Unit::PerSecond, speed * bytes / 1e6));
-        figures.push(Figure::new("CPU an event", Unit::Microseconds, middle(|round| round.cpu_us_per_event)));
+        let of = |what: &str| format!("{}: {what}", case.what);
+        figures.push(Figure::new(of("events/s"), Unit::PerSecond, speed));
+        figures.push(Figure::new(of("MB/s"), Unit::PerSecond, speed * bytes / 1e6));
+        figures.push(Figure::new(of("CPU an event"), Unit::Microseconds, middle(|round| round.cpu_us_per_event)));
         all.push(json!({"case": case.what, "bytes_per_line": bytes, "rounds": rounds}));
     }
     let note = "the daemon on one core, the sink on another".to_owned();
@@ -80,11 +81,5 @@ fn once(bench: &Bench, input: &Input, case: &Case) -> Result<Round> {
     }
     setup.source["format"] = (case.format)();
     setup.elasticsearch["compression"] = if case.gzip { "gzip" } else { "off" }.into();
-    let place = Place::new(bench, &setup)?.on_core(0);
-    let cost = place.run_once()?;
-    let counted = sink.counted()?;
-    match judge(&cost, &counted, input.lines) {
-        Ok(()) => Ok(Round::new(input.lines, cost.wall_seconds, cost, counted)),
-        Err(error) => Err(place.explain(error)),
-    }
+    run_to_end(Place::new(bench, &setup)?.on_core(0), &sink, input.lines)
 }

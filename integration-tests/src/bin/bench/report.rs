@@ -127,7 +127,7 @@ impl fmt::Display for Report {
             return Ok(());
         }
         let row = |f: &mut fmt::Formatter<'_>, name: &str, [what, goal, here, measured, verdict]: [&str; 5]| {
-            writeln!(f, "{name:<18} {what:<34} {goal:>14} {here:>14} {measured:>14}  {verdict}")
+            writeln!(f, "{name:<18} {what:<45} {goal:>14} {here:>14} {measured:>14}  {verdict}")
         };
         writeln!(f)?;
         row(f, "scenario", ["figure", "goal", "here", "measured", "verdict"])?;

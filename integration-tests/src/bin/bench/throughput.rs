@@ -99,11 +99,15 @@ pub(crate) fn once(bench: &Bench, input: &Input, scenario: Scenario) -> Result<R
         Scenario::Gzip => setup.elasticsearch["compression"] = "gzip".into(),
         _ => {}
     }
-    let place = Place::new(bench, &setup)?;
+    run_to_end(Place::new(bench, &setup)?, &sink, input.lines)
+}
+
+/// Runs the daemon of `place` until it has sent all `lines` to `sink`.
+pub(crate) fn run_to_end(place: Place<'_>, sink: &Sink, lines: u64) -> Result<Round> {
     let cost = place.run_once()?;
     let counted = sink.counted()?;
-    match judge(&cost, &counted, input.lines) {
-        Ok(()) => Ok(Round::new(input.lines, cost.wall_seconds, cost, counted)),
+    match judge(&cost, &counted, lines) {
+        Ok(()) => Ok(Round::new(lines, cost.wall_seconds, cost, counted)),
         Err(error) => Err(place.explain(error)),
     }
 }
