@@ -5,6 +5,7 @@
 
 mod finished;
 mod missing;
+mod scanning;
 mod telling;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,11 +19,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Shared;
+pub use scanning::Claimed;
+use scanning::{Listed, SAFETY_SHARE, Scanning};
+
 use super::files::{File, Marks};
 use super::plan::Plan;
-use crate::checkpoint::{self, FileRow};
+use crate::checkpoint::FileRow;
 use crate::config::Mode;
-use crate::discover::scan::Listing;
 use crate::discover::watch::{Hint, Watcher};
 use crate::filesystem::Stat;
 use crate::read::Compression;
@@ -35,13 +38,6 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// The same where the end of all work is waited for.
 const ONCE_TICK: Duration = Duration::from_millis(5);
-
-/// Listing may take no more than this part of the time, however many hints ask for a scan. What a scan finds is work that
-/// is to be done.
-const SCAN_SHARE: u32 = 20;
-
-/// The same of scans that nothing asked for: of very many files they are rarer than `scan_interval`.
-const SAFETY_SHARE: u32 = 1000;
 
 /// A file whose last change is longer ago than this when it is first seen is part of the backlog.
 const BACKLOG_AGE_NS: i64 = 60_000_000_000;
@@ -66,33 +62,6 @@ pub enum Report {
     Unreadable(FileId, io::Error),
     /// It is complete and was read to its end.
     Finished(FileId),
-}
-
-/// What is kept while a scan goes on.
-#[derive(Debug, Default)]
-struct Scanning {
-    /// Sources whose unread files were looked at, before new ones are taken in.
-    looked_at: BTreeSet<usize>,
-    /// Inodes and births of all files that were known when it began, sorted; made when first one is asked for.
-    known: Option<Vec<(u64, i64)>>,
-}
-
-/// Where a name was listed last.
-#[derive(Clone, Copy, Debug, Default)]
-struct Listed {
-    /// In which scan; 0: in none.
-    scan: u64,
-    /// By which source.
-    source: usize,
-}
-
-/// A file that two sources claim.
-#[derive(Debug, thiserror::Error)]
-#[error("two sources claim {path}: {first} and {second}; exclude it from one of them, or narrow its paths")]
-pub struct Claimed {
-    path: PathBuf,
-    first: String,
-    second: String,
 }
 
 /// A physical file, as long as it is there.
@@ -407,133 +376,6 @@ impl Follower {
             Ok(stat) if stat.is_file() => self.observe(path, stat, source, closed),
             // Gone again: the scan that the same change asks for tells what became of it.
             _ => self.next_scan = Instant::now(),
-        }
-    }
-
-    /// Lists all globs: the truth.
-    fn scan(&mut self) -> Result<(), Claimed> {
-        let began = Instant::now();
-        let scan = self.scans + 1;
-        // Second names of files: the names that files are known by note it themselves.
-        let mut second_names: HashMap<PathBuf, usize> = HashMap::new();
-        let mut directories = BTreeSet::new();
-        let mut claimed_twice = None;
-        let mut newest_ns = 0;
-        let mut listed = Duration::ZERO;
-        self.scanning = Some(Scanning::default());
-        for source in 0..self.shared.plans.len() {
-            let lists = Instant::now();
-            let listing = self.list(Listed { scan, source }, &mut newest_ns);
-            listed += lists.elapsed();
-            for (path, stat) in self.in_order(listing.files) {
-                let by_its_name = self.paths.get(&*path).and_then(|key| self.physical.get(key));
-                let first = by_its_name
-                    .filter(|physical| physical.listed.scan == scan)
-                    .map(|physical| physical.listed.source)
-                    .or_else(|| second_names.get(&path).copied());
-                // Two globs of one source may list it twice, with what changed in between.
-                if let Some(first) = first.filter(|first| *first != source) {
-                    let name = |index: usize| self.shared.plans[index].source.name.clone();
-                    claimed_twice = Some(Claimed { path, first: name(first), second: name(source) });
-                    continue;
-                }
-                self.observe(&path, stat, source, false);
-                match self.physical.get_mut(&stat.key()) {
-                    Some(physical) if *physical.path == *path => physical.listed = Listed { scan, source },
-                    _ => {
-                        second_names.insert(path, source);
-                    }
-                }
-            }
-            for (path, error) in listing.faults {
-                self.shared.io_fault(FaultCause::Scan, "list", &path, &error);
-            }
-            directories.extend(listing.directories);
-        }
-        self.scanning = None;
-        self.look_for_missing(scan, &directories);
-        let any_new = self.watch(&directories);
-        self.freed.retain(|_, at| at.elapsed() < FREED);
-        self.expire();
-        if self.scans == 0 {
-            self.shared.checkpoints.bound_origin(newest_ns, self.shared.wall_clock_ns());
-        }
-        let now = Instant::now();
-        self.scans = scan;
-        self.shared.metrics.scanned(now - began);
-        self.rested = now + listed * SCAN_SHARE;
-        let share = if self.unwatched.is_empty() && self.watcher.is_some() { SAFETY_SHARE } else { SCAN_SHARE };
-        let interval = self.shared.config.read.scan_interval.0.max(listed * share);
-        // What changed between listing and watching was not heard of: looked for soon.
-        self.next_scan = if any_new { self.rested } else { now + interval };
-        claimed_twice.map_or(Ok(()), Err)
-    }
-
-    /// Lists the globs of one source. Files that stand still note that they were listed; only of the others, more is to be
-    /// looked at. `newest_ns` becomes the age of the youngest of all.
-    fn list(&mut self, listed: Listed, newest_ns: &mut i64) -> Listing {
-        let shared = Arc::clone(&self.shared);
-        let (paths, all) = (&self.paths, &mut self.physical);
-        shared.plans[listed.source].globs.list_but(&*shared.files, &mut |path, stat| {
-            *newest_ns = (*newest_ns).max(checkpoint::age(stat.birth_ns, stat.mtime_ns));
-            let Some(physical) = paths.get(path).and_then(|key| all.get_mut(key)) else { return false };
-            let is_first = physical.listed.scan != listed.scan || physical.listed.source == listed.source;
-            let stands_still = physical.stat == *stat && physical.stands_still();
-            if is_first && stands_still {
-                physical.listed = listed;
-            }
-            is_first && stands_still
-        })
-    }
-
-    /// Oldest first, so that a backlog is met in the order it was written; but before all, physical files that are known: of
-    /// twins that were equal so far, the one that was read goes on, and the other is compared with it.
-    fn in_order(&mut self, mut files: Vec<(PathBuf, Stat)>) -> Vec<(PathBuf, Stat)> {
-        if let Some(scanning) = self.scanning.as_mut().filter(|_| !files.is_empty()) {
-            let known = scanning.known.get_or_insert_with(|| {
-                let mut known: Vec<_> =
-                    self.identities.values().map(|identity| (identity.inode, identity.birth_ns)).collect();
-                known.sort_unstable();
-                known
-            });
-            files.sort_by_key(|(_, stat)| {
-                let is_known = known.binary_search(&(stat.inode, stat.birth_ns)).is_ok();
-                (!is_known, checkpoint::age(stat.birth_ns, stat.mtime_ns))
-            });
-        }
-        files
-    }
-
-    /// Returns whether a directory was not watched before.
-    fn watch(&mut self, directories: &BTreeSet<PathBuf>) -> bool {
-        let Some(watcher) = &mut self.watcher else {
-            self.unwatched.clone_from(directories);
-            return false;
-        };
-        let (any_new, errors) = watcher.watch(directories);
-        for error in errors {
-            self.shared.fault(FaultCause::Watches, "watch", &error.directory, &error.reason);
-        }
-        self.unwatched = directories.iter().filter(|directory| !watcher.covers(directory)).cloned().collect();
-        any_new
-    }
-
-    /// Looks at known files of directories that cannot be watched.
-    fn poll(&mut self) {
-        self.next_poll = Instant::now() + self.shared.config.read.poll_interval.0;
-        if self.unwatched.is_empty() {
-            return;
-        }
-        let known: Vec<(Arc<Path>, usize)> = self
-            .physical
-            .values()
-            .filter(|physical| physical.path.parent().is_some_and(|parent| self.unwatched.contains(parent)))
-            .map(|physical| (physical.path.clone(), physical.source))
-            .collect();
-        for (path, source) in known {
-            if let Ok(stat) = self.shared.files.stat(&path) {
-                self.observe(&path, stat, source, false);
-            }
         }
     }
 

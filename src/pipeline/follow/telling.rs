@@ -59,12 +59,8 @@ impl Follower {
     }
 
     pub(super) fn is_known_inode(&self, inode: u64) -> bool {
-        match self.scanning.as_ref().and_then(|scanning| scanning.known.as_deref()) {
-            // Of very many files each is asked for.
-            Some(known) => {
-                let first = known.partition_point(|(known, _)| *known < inode);
-                known.get(first).is_some_and(|(known, _)| *known == inode)
-            }
+        match self.scanning.as_ref().and_then(|scanning| scanning.known.as_ref()) {
+            Some(known) => known.has_inode(inode),
             None => self.identities.values().any(|identity| identity.inode == inode),
         }
     }
