@@ -344,3 +344,77 @@ impl Pump {
         self.batches.send(batch);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::checkpoint::Checkpoints;
+    use crate::config::{Config, Span};
+    use crate::discover::watch::Hint;
+    use crate::filesystem::Os;
+    use crate::pipeline::Parts;
+    use crate::pipeline::follow::Follower;
+    use crate::pipeline::plan::Plan;
+    use crate::telemetry::{Health, Metrics};
+
+    /// Keeps how many lines each batch has.
+    #[derive(Clone, Default)]
+    struct Noted {
+        room: Arc<AtomicBool>,
+        lines: Arc<Mutex<Vec<usize>>>,
+    }
+
+    impl Outlet for Noted {
+        fn has_room(&self) -> bool {
+            self.room.load(Ordering::SeqCst)
+        }
+
+        fn send(&mut self, batch: Batch) {
+            self.lines.lock().unwrap().push(batch.items.len());
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_due_is_filled_further_while_nothing_more_can_be_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("a.log");
+        std::fs::write(&log, "one\n").unwrap();
+        let mut config = Config::for_test(dir.path());
+        config.read.notify = false;
+        config.batch.max_age = Span(Duration::ZERO);
+        let source = json!({"name": "web", "paths": [log], "format": "text", "dataset": "web"});
+        config.sources = vec![serde_json::from_value(source).unwrap()];
+        let metrics = Metrics::new("host");
+        let (checkpoints, rows) = Checkpoints::open(&config.checkpoint, 100, |_| {}).unwrap();
+        let parts = Parts {
+            plans: Plan::compile(&config, "host").unwrap().into(),
+            host: "host".to_owned(),
+            checkpoints,
+            first_start: true,
+            once: false,
+            files: Arc::new(Os),
+            health: Health::new(metrics.clone(), Duration::from_secs(60)),
+            metrics,
+        };
+        let shared = Shared::new(config, parts);
+        let mut follower = Follower::new(Arc::clone(&shared), rows);
+        follower.start().unwrap();
+        let noted = Noted::default();
+        let mut pump = Pump::with(shared, Duration::ZERO, Box::new(noted.clone()));
+
+        pump.step();
+        std::fs::File::options().append(true).open(&log).unwrap().write_all(b"two\n").unwrap();
+        follower.turn(vec![Hint::Changed(log)]);
+        pump.step();
+        assert!(noted.lines.lock().unwrap().is_empty());
+        noted.room.store(true, Ordering::SeqCst);
+        pump.step();
+        assert_eq!(*noted.lines.lock().unwrap(), [2]);
+    }
+}
