@@ -1,7 +1,7 @@
 //! Notifications are hints: whatever the system does not tell is found all the same.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use integration_tests::node::until;
 use integration_tests::numbered::append;
@@ -120,6 +120,24 @@ fn a_directory_that_appears_later_is_found() {
     place.end(daemon);
     place.assert_each_is_there_once();
     place.workspace.assert_proven_with(27, place.lines);
+}
+
+#[test]
+fn a_file_that_comes_between_the_listing_and_the_watching_of_its_directory_is_found_soon() {
+    let mut place = place("between", "*/*.log", NO_SCANS);
+    let daemon = place.start();
+    for n in 0..200_u32 {
+        fs::create_dir(place.path(&format!("{n}"))).expect("made");
+        // No wait for anything: the moments between the two are to be as different as they can be.
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_micros(u64::from(n) * 50) {
+            std::hint::spin_loop();
+        }
+        place.append(&format!("{n}/access.log"), 1);
+    }
+    let heard = || (place.count() == place.lines).then_some(());
+    until(&format!("all lines, without a scan by time\n{}", daemon.log()), Duration::from_secs(20), heard);
+    place.finish(daemon);
 }
 
 #[test]
