@@ -15,7 +15,7 @@ SEED ?=
 FUZZ_SECONDS ?= 60
 HISTORIES ?= 100000
 
-.PHONY: build demo test lint fmt deny bench instructions soak outage fuzz simulate install prerequisites
+.PHONY: build demo test lint fmt deny dashboards bench instructions soak outage fuzz simulate install prerequisites
 
 build:
 	cargo build --release --locked
@@ -35,6 +35,10 @@ fmt:
 
 deny:
 	cargo deny --all-features check licenses bans sources
+
+# kibana/logweir-7.ndjson and logweir-8.ndjson out of their sources; a test fails when they differ.
+dashboards:
+	cargo run --quiet --locked -p logweir-kibana
 
 bench: prerequisites
 	cargo build --release --locked --workspace
