@@ -86,7 +86,8 @@ impl Bench {
             self.document.clear();
             self.format.parse(black_box(line), &mut self.document, &mut self.cache);
             if enrich {
-                self.chain.apply(line, &mut self.document);
+                let time = self.document.time.unwrap_or(TIME);
+                self.chain.apply(line, time, &mut self.document);
             }
             if encode {
                 let id = LineId::new(FILE, offset, line);

@@ -162,6 +162,7 @@ macro_rules! fields {
 }
 
 fields! {
+    Calendar = "calendar",
     EventKind = "event.kind",
     EventCategory = "event.category",
     EventType = "event.type",
@@ -192,6 +193,7 @@ fields! {
     LogLevel = "log.level",
     Message = "message",
     ErrorType = "error.type",
+    ErrorCode = "error.code",
     ErrorMessage = "error.message",
 }
 
@@ -239,8 +241,52 @@ pub enum Value {
     Text(&'static str),
     /// Valid JSON that is the same for many lines, such as `["web"]`.
     StaticJson(&'static str),
+    /// Valid JSON out of a table, often another from line to line.
+    Ready(&'static Ready),
     /// A whole number.
     Int(i64),
+}
+
+/// JSON that was made when the binary was built, in a block of a fixed size, which is copied in a few instructions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ready {
+    block: [u8; Ready::ROOM],
+    len: usize,
+}
+
+impl Ready {
+    /// The longest.
+    pub const ROOM: usize = 32;
+
+    /// This text.
+    #[must_use]
+    pub const fn new(text: &[u8]) -> Self {
+        Self { block: [0; Self::ROOM], len: 0 }.and(text)
+    }
+
+    /// With `text` behind it.
+    #[must_use]
+    pub const fn and(mut self, text: &[u8]) -> Self {
+        let mut at = 0;
+        while at < text.len() {
+            self.block[self.len] = text[at];
+            self.len += 1;
+            at += 1;
+        }
+        self
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.block[..self.len]
+    }
+
+    /// The text with zeros after it, and its length.
+    #[must_use]
+    pub fn block(&self) -> (&[u8; Self::ROOM], usize) {
+        (&self.block, self.len)
+    }
 }
 
 /// The tags that logweir itself puts on a document: a closed set, kept as bits.
@@ -248,7 +294,7 @@ pub enum Value {
 pub struct Tags(u16);
 
 impl Tags {
-    /// The line did not fit its format; `error.message` says where and why.
+    /// The line did not fit its format; `error.code` says why in one word, `error.message` where and how.
     pub const PARSE_FAILURE: Self = Self(1);
     /// The line was longer than `max_line_bytes`.
     pub const LINE_CUT: Self = Self(2);
@@ -396,6 +442,7 @@ impl Document {
                 self.scratch.get(start as usize..end as usize)
             }
             Value::Text(text) | Value::StaticJson(text) => Some(text.as_bytes()),
+            Value::Ready(ready) => Some(ready.bytes()),
             Value::Int(_) => None,
         }
     }

@@ -234,6 +234,8 @@ pub struct Enrich {
     pub original: bool,
     /// Add `log.file.path`.
     pub file_path: bool,
+    /// The day of the week and the hour.
+    pub calendar: Calendar,
     /// A line whose own time is further in the past than this gets the time of reading and a tag.
     pub max_past: Span,
     /// A line whose own time is further in the future than this gets the time of reading and a tag.
@@ -248,9 +250,24 @@ impl Default for Enrich {
             host: true,
             original: false,
             file_path: true,
+            calendar: Calendar::default(),
             max_past: Span(Duration::from_secs(50 * 365 * 24 * 3600)),
             max_future: Span(Duration::from_secs(24 * 3600)),
         }
+    }
+}
+
+/// The day of the week and the hour.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Calendar {
+    /// Add `calendar.weekday` (`1 Mon` … `7 Sun`) and `calendar.hour` (0 to 23) of `@timestamp`, in UTC.
+    pub enabled: bool,
+}
+
+impl Default for Calendar {
+    fn default() -> Self {
+        Self { enabled: true }
     }
 }
 

@@ -72,7 +72,12 @@ impl Leaves {
         leaves.add("@timestamp", Content::Filled(From::Time));
         leaves.add("ecs.version", Content::Fixed(ECS_VERSION.into()));
         for &field in Field::ALL {
-            if field != Field::UserAgent || enrich.user_agent {
+            let made = match field {
+                Field::Calendar => enrich.calendar.enabled,
+                Field::UserAgent => enrich.user_agent,
+                _ => true,
+            };
+            if made {
                 leaves.add(field.path(), Content::Filled(From::Slot(field)));
             }
         }
@@ -160,8 +165,8 @@ impl Leaves {
     /// Leaves out what is not kept.
     pub(super) fn retain(&mut self, keep: &Keep) {
         self.0.retain(|leaf| match leaf.content {
-            // Its members are picked when it is made.
-            Content::Filled(From::Slot(Field::UserAgent)) => keep.touches(&leaf.path),
+            // Their members are picked when they are made.
+            Content::Filled(From::Slot(Field::Calendar | Field::UserAgent)) => keep.touches(&leaf.path),
             _ => keep.keeps(&leaf.path),
         });
     }

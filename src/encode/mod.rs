@@ -72,6 +72,9 @@ pub enum LayoutError {
 const USER_AGENT_MEMBERS: [&str; 5] =
     ["user_agent.name", "user_agent.version", "user_agent.os.name", "user_agent.os.version", "user_agent.device.name"];
 
+/// The members of the `calendar` object that enriching can add.
+const CALENDAR_MEMBERS: [&str; 2] = ["calendar.weekday", "calendar.hour"];
+
 /// Fields that are there or not by configuration: their names are known to `keep_fields` either way.
 const OPTIONAL: [&str; 6] = [
     "event.original",
@@ -345,6 +348,10 @@ fn write_slot<W: Writer>(writer: &mut W, line: &[u8], doc: &Document, field: Fie
         Value::Json { start, end } => writer.all(&doc.scratch[start as usize..end as usize]),
         Value::Text(text) => writer.plain(text.as_bytes(), 0, text.len()),
         Value::StaticJson(text) => writer.all(text.as_bytes()),
+        Value::Ready(ready) => {
+            let (block, len) = ready.block();
+            writer.short(block, len);
+        }
         Value::Int(value) => writer.int(value),
     }
     true
@@ -352,8 +359,13 @@ fn write_slot<W: Writer>(writer: &mut W, line: &[u8], doc: &Document, field: Fie
 
 /// Looks for names to keep that no document can have.
 fn check_keep(names: &[String], leaves: &Leaves) -> Result<(), LayoutError> {
-    let known: Vec<&str> =
-        leaves.iter().map(|leaf| leaf.path.as_str()).chain(USER_AGENT_MEMBERS).chain(OPTIONAL).collect();
+    let known: Vec<&str> = leaves
+        .iter()
+        .map(|leaf| leaf.path.as_str())
+        .chain(CALENDAR_MEMBERS)
+        .chain(USER_AGENT_MEMBERS)
+        .chain(OPTIONAL)
+        .collect();
     for name in names {
         if known.iter().any(|path| crate::keep::is_at_or_below(path, name)) {
             continue;

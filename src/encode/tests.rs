@@ -4,9 +4,12 @@ use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 
 use super::*;
+use crate::record::Ready;
 
 const ID: FileId = FileId([1, 2, 3, 4, 5, 6, 7, 8]);
 const TIME: i64 = 1_431_857_103_000_000_000;
+
+static READY: [Ready; 2] = [Ready::new(br#"{"hour":7}"#), Ready::new(br#"{"weekday":"7 Sun","hour":10}"#)];
 
 fn source(fields: Json, keep: &[&str]) -> config::Source {
     serde_json::from_value(json!({
@@ -110,7 +113,7 @@ fn expected(line: &[u8], doc: &Document, fields: &Json, keep: &[&str], enrich: &
         let bytes = doc.bytes(field, line).unwrap_or_default();
         let value = match value {
             Value::Int(value) => value.into(),
-            Value::Json { .. } | Value::StaticJson(_) => serde_json::from_slice(bytes).unwrap(),
+            Value::Json { .. } | Value::StaticJson(_) | Value::Ready(_) => serde_json::from_slice(bytes).unwrap(),
             _ => text(field.path(), bytes),
         };
         add(field.path(), value);
@@ -153,6 +156,7 @@ fn fill(doc: &mut Document, line: &[u8], fields: &[Filling]) {
         let (start, end) = (a.min(b), a.max(b));
         match kind {
             _ if field == Field::UserAgent => doc.put_json(field, b"{\"name\":\"x\"}"),
+            _ if field == Field::Calendar => doc.put(field, Value::Ready(&READY[a % 2])),
             0 | 1 => {
                 doc.put_range(field, start, end, kind == 1 && json::is_plain(&line[start..end]));
             }
@@ -181,7 +185,7 @@ proptest! {
         keep in prop::sample::select(vec![
             vec![],
             vec!["user.name", "http.request.method", "url", "user_agent", "http.foo", "tags"],
-            vec!["message", "labels.a", "log.offset", "user_agent"],
+            vec!["message", "labels.a", "log.offset", "user_agent", "calendar"],
         ]),
     ) {
         let enrich = config::Enrich { original, ..config::Enrich::default() };
@@ -223,6 +227,7 @@ fn a_full_document_is_written_in_order() {
     let layout = layout(json!({"service.name": "shop"}), &[]).unwrap();
     let line = b"1.2.3.4 GET /a?b=c";
     let mut doc = Document::default();
+    doc.put(Field::Calendar, Value::Ready(&READY[1]));
     doc.put(Field::EventKind, Value::Text("event"));
     doc.put(Field::EventCategory, Value::StaticJson("[\"web\"]"));
     doc.put_line(Field::HttpRequestMethod, 8, 11);
@@ -239,7 +244,7 @@ fn a_full_document_is_written_in_order() {
     let expected = concat!(
         r#"{"create":{"_index":"web-2015.05.17","_id":"AQIDBAUGBwgAAAAAAAUxAAAA"}}"#,
         "\n",
-        r#"{"@timestamp":"2015-05-17T10:05:03.000Z","ecs":{"version":"9.2.0"},"#,
+        r#"{"@timestamp":"2015-05-17T10:05:03.000Z","ecs":{"version":"9.2.0"},"calendar":{"weekday":"7 Sun","hour":10},"#,
         r#""event":{"kind":"event","category":["web"],"dataset":"nginx.access"},"#,
         r#""http":{"request":{"method":"GET"},"response":{"status_code":200}},"url":{"original":"/a?b=c"},"#,
         r#""source":{"address":"1.2.3.4"},"service":{"name":"shop"},"#,
@@ -257,7 +262,7 @@ fn the_ten_fields_of_the_peers_are_all_that_is_kept() {
     let layout = layout(json!({}), &integration_tests::TEN_FIELDS).unwrap();
     let mut doc = Document::default();
     for &field in Field::ALL {
-        if field != Field::UserAgent {
+        if field != Field::Calendar && field != Field::UserAgent {
             doc.put(field, Value::Text("x"));
         }
     }
@@ -302,6 +307,10 @@ fn fixed_fields_that_collide_are_refused_and_both_named() {
             "fields: \"a.b.c\" cannot stand beside the field \"a.b\": one of them would have to be an object",
         ),
         (
+            json!({"calendar.quarter": 4}),
+            "fields: \"calendar.quarter\" cannot stand beside the field \"calendar\": one of them would have to be an object",
+        ),
+        (
             json!({"user_agent.x": 5}),
             "fields: \"user_agent.x\" cannot stand beside the field \"user_agent\": one of them would have to be an object",
         ),
@@ -329,7 +338,7 @@ fn a_field_to_keep_that_does_not_exist_is_refused_with_the_nearest() {
         error.to_string(),
         "keep_fields: there is no field \"http.request.methd\"; did you mean \"http.request.method\"?"
     );
-    for known in ["user_agent.os", "user_agent.device.name", "event.original", "log", "labels.env"] {
+    for known in ["calendar.hour", "user_agent.os", "user_agent.device.name", "event.original", "log", "labels.env"] {
         layout(json!({"labels.env": 1}), &[known]).unwrap();
     }
 }
@@ -340,11 +349,12 @@ fn slots_and_fixed_fields_win_over_a_tree() {
     let mut doc = Document::default();
     doc.tree = json!({
             "@timestamp": "x", "http": "none", "labels": {"env": "dev", "other": 1}, "tags": "t", "log": {"offset": "x", "y": 1},
-            "user_agent": {"original": "old", "mine": 1}, "any": {"thing": [1]},
+            "user_agent": {"original": "old", "mine": 1}, "calendar": {"hour": "noon", "quarter": 2}, "any": {"thing": [1]},
         })
         .as_object()
     .cloned();
     doc.put(Field::HttpRequestMethod, Value::Text("GET"));
+    doc.put(Field::Calendar, Value::Ready(&READY[1]));
     doc.put_json(Field::UserAgent, b"{\"original\":\"new\",\"name\":\"n\"}");
     doc.put_line(Field::Message, 0, 2);
     let (document, _) = encode(&layout, &mut (Buffers::default(), Shapes::default()), b"\xffa", &mut doc, None);
@@ -355,6 +365,7 @@ fn slots_and_fixed_fields_win_over_a_tree() {
     assert_eq!(document["log"]["offset"], 77);
     assert_eq!(document["log"]["y"], 1);
     assert_eq!(document["user_agent"], json!({"original": "new", "mine": 1, "name": "n"}));
+    assert_eq!(document["calendar"], json!({"weekday": "7 Sun", "hour": 10, "quarter": 2}));
     assert_eq!(document["any"], json!({"thing": [1]}));
     assert_eq!(document["message"], "\u{FFFD}a");
 }

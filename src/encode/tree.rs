@@ -95,7 +95,7 @@ fn slot<'a>(doc: &'a Document, field: Field, line: &'a [u8]) -> Slot<'a> {
     let bytes = doc.bytes(field, line).unwrap_or_default();
     match doc.get(field) {
         Some(Value::Int(value)) => Slot::Int(value),
-        Some(Value::Json { .. } | Value::StaticJson(_)) => Slot::Json(bytes),
+        Some(Value::Json { .. } | Value::StaticJson(_) | Value::Ready(_)) => Slot::Json(bytes),
         _ => Slot::Text(bytes),
     }
 }

@@ -8,10 +8,12 @@ use crate::keep::Keep;
 use crate::record::{Document, Field, Value};
 
 mod address;
+mod calendar;
 mod url;
 mod user_agent;
 mod user_agent_rules;
 
+use calendar::Calendar;
 use user_agent::UserAgent;
 
 /// Loads the rules that enrichers share, some tens of milliseconds' work: called on a thread of its own at the start, while
@@ -24,6 +26,7 @@ pub fn prepare() {
 #[derive(Debug)]
 pub struct Chain {
     address: bool,
+    calendar: Option<Calendar>,
     url: bool,
     user_agent: Option<UserAgent>,
 }
@@ -35,13 +38,17 @@ impl Chain {
         let any_kept = |fields: &[Field]| fields.iter().any(|field| keep.keeps(field.path()));
         Self {
             address: any_kept(&[Field::SourceIp, Field::SourcePort]),
+            calendar: if cfg.calendar.enabled { Calendar::new(keep) } else { None },
             url: cfg.url && any_kept(&url::FIELDS),
             user_agent: if cfg.user_agent { UserAgent::new(keep) } else { None },
         }
     }
 
-    /// Adds what can be derived to `doc`, the fields of `line`.
-    pub fn apply(&mut self, line: &[u8], doc: &mut Document) {
+    /// Adds what can be derived to `doc`, the fields of `line`; `time` is its `@timestamp`, in nanoseconds since 1970.
+    pub fn apply(&mut self, line: &[u8], time: i64, doc: &mut Document) {
+        if let Some(calendar) = &mut self.calendar {
+            calendar.apply(time, doc);
+        }
         if self.address {
             address::apply(line, doc);
         }
@@ -66,7 +73,7 @@ fn put_part(doc: &mut Document, field: Field, original: Value, start: usize, end
             Some(part) => Value::Text(part),
             None => return,
         },
-        Value::Json { .. } | Value::StaticJson(_) | Value::Int(_) => return,
+        Value::Json { .. } | Value::StaticJson(_) | Value::Ready(_) | Value::Int(_) => return,
     };
     if !doc.has(field) {
         doc.put(field, part);

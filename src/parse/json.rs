@@ -19,21 +19,21 @@
 mod tree;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 
 use serde_json::{Map, Value};
 
 use self::tree::{MAX_DEPTH, insert, is_nested, nested, remove, wrap};
-use super::FormatError;
 use super::time::{self, NANOS};
-use crate::record::{self, Document, Field, Tags};
+use super::{Failure, FormatError};
+use crate::record::{Document, Field, Tags};
 
 /// Keys that are taken for the time where `@timestamp` is missing, in this order.
 const TIME_KEYS: [&str; 3] = ["timestamp", "time", "ts"];
 
 /// Top-level fields that are objects in ECS, with the field inside them that a text stands for.
-const OBJECTS: [(&str, &str); 32] = [
+const OBJECTS: [(&str, &str); 33] = [
     ("agent", "name"),
+    ("calendar", "value"),
     ("client", "address"),
     ("cloud", "value"),
     ("container", "name"),
@@ -108,7 +108,7 @@ impl Json {
     pub fn parse(&self, line: &[u8], doc: &mut Document) {
         let object = match read(line, doc) {
             Ok(object) => object,
-            Err(reason) => return fail(line, &reason, doc),
+            Err((failure, reason)) => return failure.put(line, doc, &reason),
         };
         // Most lines have no dotted key: they need not be built again.
         let mut tree = if is_nested(&object) { object } else { nested(object, 0) };
@@ -127,7 +127,7 @@ impl Json {
         tidy(&mut tree);
         if let Err(reason) = take_time(&mut tree, doc) {
             let message = tree.get("message").is_some();
-            fail(line, &reason, doc);
+            Failure::BadTime.put(line, doc, &reason);
             if message {
                 doc.remove(Field::Message);
             }
@@ -149,19 +149,8 @@ impl Json {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "scratch holds no more than a few copies of a line")]
-fn fail(line: &[u8], reason: &str, doc: &mut Document) {
-    let start = doc.scratch.len() as u32;
-    // Writing to a Vec cannot fail.
-    let _ = write!(doc.scratch, "{reason}");
-    doc.put(Field::ErrorMessage, record::Value::Scratch { start, end: doc.scratch.len() as u32 });
-    doc.put(Field::ErrorType, record::Value::Text("parse_failure"));
-    doc.put_line(Field::Message, 0, line.len());
-    doc.tags.add(Tags::PARSE_FAILURE);
-}
-
 /// The object that `line` is.
-fn read(line: &[u8], doc: &mut Document) -> Result<Map<String, Value>, String> {
+fn read(line: &[u8], doc: &mut Document) -> Result<Map<String, Value>, (Failure, String)> {
     let lossy;
     let line = match str::from_utf8(line) {
         Ok(_) => line,
@@ -181,11 +170,17 @@ fn read(line: &[u8], doc: &mut Document) -> Result<Map<String, Value>, String> {
     }
     match parsed {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(other) => Err(format!("at byte 0: expected a JSON object, found {}", kind(&other))),
+        Ok(other) => Err((Failure::NotAnObject, format!("at byte 0: expected a JSON object, found {}", kind(&other)))),
         Err(error) => {
             let text = error.to_string();
             let reason = text.split(" at line ").next().unwrap_or(&text);
-            Err(format!("at byte {}: {reason}", error.column().saturating_sub(1)))
+            let failure = match reason {
+                _ if error.is_eof() => Failure::Truncated,
+                "trailing characters" => Failure::TrailingData,
+                "recursion limit exceeded" => Failure::TooDeep,
+                _ => Failure::BadJson,
+            };
+            Err((failure, format!("at byte {}: {reason}", error.column().saturating_sub(1))))
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Lines become documents: one file a format, each with its table of cases.
 //!
 //! Everything here is pure: equal bytes make equal documents, whatever was read before. Parsing never fails: a line
-//! that does not fit its format is a document with the line as `message`, tagged, with `error.message` saying where and
-//! why, and the fields before the break. A line that fits has no `message` of its own.
+//! that does not fit its format is a document with the line as `message`, tagged, with `error.code` saying why in one word
+//! ([`Failure`]), `error.message` where and how, and the fields before the break. A line that fits has no `message` of its own.
 
 use std::collections::BTreeMap;
 
 use crate::config;
-use crate::record::{Document, Field};
+use crate::record::{Document, Field, Tags, Value};
 
 mod apache;
 mod detect;
@@ -66,6 +66,73 @@ pub enum FormatError {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// Why a line does not fit its format: a closed set, so that it can be counted. The words are `error.code`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It does not begin as the format does.
+    WrongStart,
+    /// It ends too early.
+    Truncated,
+    /// A field is not followed by what comes after it in the format.
+    MissingSeparator,
+    /// There is more after what should be its end.
+    TrailingData,
+    /// A field that is a number holds something else.
+    BadNumber,
+    /// A field that is a time holds something else, or a time that cannot be.
+    BadTime,
+    /// A field that is a duration holds something else.
+    BadDuration,
+    /// It is not JSON.
+    BadJson,
+    /// It is JSON, nested deeper than is read.
+    TooDeep,
+    /// It is JSON, but no object.
+    NotAnObject,
+}
+
+impl Failure {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::WrongStart,
+        Self::Truncated,
+        Self::MissingSeparator,
+        Self::TrailingData,
+        Self::BadNumber,
+        Self::BadTime,
+        Self::BadDuration,
+        Self::BadJson,
+        Self::TooDeep,
+        Self::NotAnObject,
+    ];
+
+    /// Its word.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::WrongStart => "wrong_start",
+            Self::Truncated => "truncated",
+            Self::MissingSeparator => "missing_separator",
+            Self::TrailingData => "trailing_data",
+            Self::BadNumber => "bad_number",
+            Self::BadTime => "bad_time",
+            Self::BadDuration => "bad_duration",
+            Self::BadJson => "bad_json",
+            Self::TooDeep => "too_deep",
+            Self::NotAnObject => "not_an_object",
+        }
+    }
+
+    /// Marks `doc` as that of a `line` that does not fit; `message` says where and how.
+    fn put(self, line: &[u8], doc: &mut Document, message: &str) {
+        doc.put_text(Field::ErrorMessage, message.as_bytes());
+        doc.put(Field::ErrorType, Value::Text("parse_failure"));
+        doc.put(Field::ErrorCode, Value::Text(self.code()));
+        doc.put_line(Field::Message, 0, line.len());
+        doc.tags.add(Tags::PARSE_FAILURE);
+    }
 }
 
 /// A source's format, compiled once and shared by threads.

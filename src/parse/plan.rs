@@ -9,15 +9,14 @@
 //! rest of what is said here is for the others.
 //!
 //! Every line becomes a document. A line that breaks keeps the fields before the break; a line that goes on after the
-//! last field keeps them all; both are tagged, with `error.message` saying where and why and the line as `message`.
-
-use std::io::Write as _;
+//! last field keeps them all; both are tagged, with `error.code` and `error.message` saying why and where and the line as
+//! `message`.
 
 use super::slot::{Fills, Literal, Shape, Slot, number_end};
 use super::target::{self, Target, TimeText};
 use super::time::{self, Moment, Reason};
-use super::{Cache, FormatError, request};
-use crate::record::{Document, Field, Tags, Value};
+use super::{Cache, Failure, FormatError, request};
+use crate::record::{Document, Field, Value};
 
 /// How many times a line's earlier fields are stretched before it counts as broken.
 const MAX_RETRIES: usize = 64;
@@ -244,49 +243,53 @@ impl Plan {
     }
 
     #[cold]
-    #[expect(clippy::cast_possible_truncation, reason = "scratch holds no more than a few copies of a line")]
     fn fail(&self, line: &[u8], walk: &Walk, refused: Option<(usize, Reason)>, doc: &mut Document, cache: &Cache) {
-        let begin = doc.scratch.len() as u32;
-        // Writing to a Vec cannot fail.
-        let out = &mut doc.scratch;
-        let _ = match (walk, refused) {
-            (Walk::Broken { slot, at }, _) => self.describe(line, *slot, *at, out),
+        let (failure, message) = match (walk, refused) {
+            (Walk::Broken { slot, at }, _) => self.describe(line, *slot, *at),
             (_, Some((slot, reason))) => {
                 let (start, end) = cache.ranges[slot];
-                let (name, shown) = (&self.slots[slot].name, shown(&line[start..end]));
-                write!(out, "at byte {start}: {name} is {shown}: {reason}")
+                let Slot { name, target, .. } = &self.slots[slot];
+                let failure = match target {
+                    Target::Time(_) => Failure::BadTime,
+                    Target::Duration(_) | Target::Durations => Failure::BadDuration,
+                    _ => Failure::BadNumber,
+                };
+                (failure, format!("at byte {start}: {name} is {}: {reason}", shown(&line[start..end])))
             }
             (Walk::Longer { at }, None) => {
                 let (more, last) = (line.len() - at, self.slots.last().map_or("", |slot| &slot.name));
-                write!(out, "{more} more bytes after the last field ({last}) at byte {at}: {}", shown(&line[*at..]))
+                let more =
+                    format!("{more} more bytes after the last field ({last}) at byte {at}: {}", shown(&line[*at..]));
+                (Failure::TrailingData, more)
             }
-            (Walk::Whole, None) => Ok(()),
+            (Walk::Whole, None) => return,
         };
-        doc.put(Field::ErrorMessage, Value::Scratch { start: begin, end: doc.scratch.len() as u32 });
-        doc.put(Field::ErrorType, Value::Text("parse_failure"));
+        failure.put(line, doc, &message);
         doc.put(Field::EventKind, Value::Text("pipeline_error"));
-        doc.put_line(Field::Message, 0, line.len());
-        doc.tags.add(Tags::PARSE_FAILURE);
     }
 
-    fn describe(&self, line: &[u8], index: usize, at: usize, out: &mut Vec<u8>) -> std::io::Result<()> {
+    /// Why the field at `index`, which starts at `at`, does not end as it should.
+    fn describe(&self, line: &[u8], index: usize, at: usize) -> (Failure, String) {
         if index == 0 && !self.head.stands_at(line, 0) {
-            return write!(out, "at byte 0: expected {}, found {}", shown(&self.head.bytes), shown(line));
+            let message = format!("at byte 0: expected {}, found {}", shown(&self.head.bytes), shown(line));
+            return (Failure::WrongStart, message);
         }
         let slot = &self.slots[index];
         let name = &slot.name;
         if at >= line.len() {
-            return write!(out, "at byte {at}: expected {name}, the line ends");
+            return (Failure::Truncated, format!("at byte {at}: expected {name}, the line ends"));
         }
+        let until = shown(&slot.until.bytes);
         let number_end = number_end(line, at);
         if slot.shape != Shape::Number {
-            let until = shown(&slot.until.bytes);
-            write!(out, "at byte {at}: {name} is not followed by {until}: {}", shown(&line[at..]))
+            let message = format!("at byte {at}: {name} is not followed by {until}: {}", shown(&line[at..]));
+            (Failure::MissingSeparator, message)
         } else if number_end == at {
-            write!(out, "at byte {at}: expected a number for {name}, found {}", shown(&line[at..]))
+            (Failure::BadNumber, format!("at byte {at}: expected a number for {name}, found {}", shown(&line[at..])))
         } else {
-            let (until, found) = (shown(&slot.until.bytes), shown(&line[number_end..]));
-            write!(out, "at byte {number_end}: expected {until} after {name}, found {found}")
+            let found = &line[number_end..];
+            let failure = if found.is_empty() { Failure::Truncated } else { Failure::MissingSeparator };
+            (failure, format!("at byte {number_end}: expected {until} after {name}, found {}", shown(found)))
         }
     }
 

@@ -169,6 +169,40 @@ fn a_broken_line_keeps_the_fields_before_the_break() {
 }
 
 #[test]
+fn every_way_to_fail_has_its_word() {
+    let apache = |format: &str| config::Format::Apache(format.to_owned());
+    let deep = "[".repeat(200);
+    let cases = [
+        (apache("[%h] %s"), "10.0.0.1 200", Failure::WrongStart),
+        (config::Format::Common, "", Failure::Truncated),
+        (config::Format::Common, r#"a - - [17/May/2015:10:05:03 +0000] "-" 200"#, Failure::Truncated),
+        (config::Format::Json, r#"{"a":"b"#, Failure::Truncated),
+        (config::Format::Common, "a b c d", Failure::MissingSeparator),
+        (config::Format::Common, r#"a - - [17/May/2015:10:05:03 +0000] "-" 200, 5"#, Failure::MissingSeparator),
+        (config::Format::Common, r#"a - - [17/May/2015:10:05:03 +0000] "-" 200 5 6"#, Failure::TrailingData),
+        (config::Format::Json, r#"{"a":1} b"#, Failure::TrailingData),
+        (config::Format::Common, r#"a - - [17/May/2015:10:05:03 +0000] "-" OK 5"#, Failure::BadNumber),
+        (apache("%h %s"), "a 99999999999999999999", Failure::BadNumber),
+        (config::Format::Common, r#"a - - [32/May/2015:10:05:03 +0000] "-" 200 5"#, Failure::BadTime),
+        (config::Format::Json, r#"{"@timestamp":"yesterday"}"#, Failure::BadTime),
+        (config::Format::Nginx("$upstream_response_time $status".to_owned()), "0.5x, 1 200", Failure::BadDuration),
+        (config::Format::Json, r#"{"a":b}"#, Failure::BadJson),
+        (config::Format::Json, &deep, Failure::TooDeep),
+        (config::Format::Json, r#"["a"]"#, Failure::NotAnObject),
+    ];
+    for (format, line, failure) in &cases {
+        let found = parse(format, line.as_bytes());
+        assert_eq!(found.get("error.code"), Some(failure.code()), "{line}: {found:?}");
+        assert!(found.failed());
+    }
+    for failure in Failure::ALL {
+        assert!(cases.iter().any(|case| case.2 == failure), "{failure:?} has no case");
+    }
+    let fits = parse(&config::Format::Common, format!(r#"{START} "\x16\x03" 400 -"#).as_bytes());
+    assert_eq!((fits.get("error.code"), fits.failed()), (None, false), "an odd request is no failure: {fits:?}");
+}
+
+#[test]
 fn a_time_that_cannot_be_fails_and_keeps_the_other_fields() {
     check(
         &config::Format::Common,
@@ -309,7 +343,7 @@ proptest! {
     #[test]
     fn no_format_and_no_line_makes_it_panic(text in any_format(), lines in proptest::collection::vec(any_line(), 1..4)) {
         let formats = [config::Format::Apache(text.clone()), config::Format::Nginx(text.clone()), config::Format::Combined,
-            config::Format::Nginx(format!("log_format x {text}")), config::Format::Apache(format!("LogFormat \"{text}"))];
+            config::Format::Json, config::Format::Nginx(format!("log_format x {text}")), config::Format::Apache(format!("LogFormat \"{text}"))];
         for config in formats {
             let Ok(format) = Format::compile(&config, &BTreeMap::new()) else { continue };
             let mut cache = Cache::default();
@@ -320,6 +354,10 @@ proptest! {
                     let in_range = doc.bytes(*field, line).is_some() || matches!(doc.get(*field), Some(Value::Int(_)));
                     prop_assert!(in_range, "{:?} of {}", field, text);
                 }
+                let code = doc.bytes(Field::ErrorCode, line);
+                let known = Failure::ALL.iter().any(|failure| code == Some(failure.code().as_bytes()));
+                prop_assert_eq!(doc.tags.has(Tags::PARSE_FAILURE), known);
+                prop_assert_eq!(known, code.is_some());
                 // What a thread parsed before changes nothing.
                 let mut fresh = Document::default();
                 format.parse(line, &mut fresh, &mut Cache::default());

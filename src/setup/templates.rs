@@ -89,6 +89,8 @@ fn mappings() -> Value {
         // The one field that a document cannot do without: never ignored when malformed.
         ("@timestamp", json!({"type": "date", "ignore_malformed": false})),
         ("ecs.version", keyword()),
+        ("calendar.weekday", keyword()),
+        ("calendar.hour", long()),
         ("data_stream.type", keyword()),
         ("data_stream.dataset", keyword()),
         ("data_stream.namespace", keyword()),
@@ -140,6 +142,7 @@ fn mappings() -> Value {
         ("log.level", keyword()),
         ("message", text()),
         ("error.type", keyword()),
+        ("error.code", keyword()),
         ("error.message", text()),
         ("tags", keyword()),
     ];
