@@ -15,7 +15,7 @@ use crate::visualization::VisualizationState;
 const COLUMNS: u64 = 48;
 /// Of the head, in rows of the grid.
 const NAVIGATION_HEIGHT: u64 = 3;
-const CONTROLS_HEIGHT: u64 = 5;
+const CONTROLS_HEIGHT: u64 = 4;
 const NAVIGATION_WIDTH_BESIDE_CONTROLS: u64 = 13;
 
 /// A panel and where it stands.
@@ -235,7 +235,7 @@ fn control_panel(sources: &Sources, source: &Source, controls: &[Control<'_>]) -
         }));
         references.push((reference, Kind::IndexPattern, index.id.clone()));
     }
-    let params = json!({"controls": list, "updateFiltersOnChange": true, "useTimeFilter": false, "pinFilters": true});
+    let params = json!({"controls": list, "updateFiltersOnChange": true, "useTimeFilter": true, "pinFilters": true});
     let name = source.text(&source.root, "name")?;
     let state = VisualizationState {
         title: &format!("{name}: controls"),
