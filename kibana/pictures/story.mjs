@@ -51,10 +51,10 @@ async function generate(format, name, each) {
   // Bytes that are not UTF-8 are a part of the story.
   const input = createReadStream(join(raw, `${name}.${format === 'json' ? 'json' : 'log'}`), 'latin1');
   for await (const line of createInterface({ input })) {
-    const to = each(line, count++);
+    const [to, written] = each(line, count++) ?? [];
     if (to) {
       if (!files.has(to)) files.set(to, []);
-      files.get(to).push(line);
+      files.get(to).push(written);
     }
   }
   rmSync(raw, { recursive: true });
@@ -68,11 +68,13 @@ async function generate(format, name, each) {
 
 const access = await generate('nginx-latency', 'access', (line, count) => {
   const path = /"[A-Z]+ ([^ ?"]+)/.exec(line)?.[1] ?? '/';
-  return `access/${serviceOf(path)}/${hostOf(count)}.log`;
+  return [`access/${serviceOf(path)}/${hostOf(count)}.log`, line];
 });
 // Applications say little of what went well. Now and then a field is not what its name promises.
 const applications = await generate('json', 'application', (line, count) => {
-  return line.includes('"log.level":"INFO"') && count % 7 ? null : `application/${hostOf(count)}.json`;
+  if (line.includes('"log.level":"INFO"') && count % 7) return null;
+  const odd = count % 4000 === 0 ? line.replace(/("http.response.body.bytes":)\d+/, '$1"unknown"') : line;
+  return [`application/${hostOf(count)}.json`, count % 9000 === 0 ? odd.replace(/("event.duration":)\d+/, '$1"timeout"') : odd];
 });
 
 const format = `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" $request_time`;

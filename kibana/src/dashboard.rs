@@ -1,6 +1,6 @@
 //! A dashboard: its rows of panels below a head of navigation and controls, which are made for it.
 //!
-//! In the set for Kibana 7 the controls are a visualization of their own beside the navigation; later Kibanas have them
+//! In the set for Kibana 7 the controls are a visualization of their own below the navigation; later Kibanas have them
 //! above the panels. Controls of the same field have the same id on every dashboard, and in the older set pin what is
 //! chosen, so that it is still chosen after a link to another one.
 
@@ -14,9 +14,8 @@ use crate::visualization::VisualizationState;
 /// Columns of Kibana's grid.
 const COLUMNS: u64 = 48;
 /// Of the head, in rows of the grid.
-const NAVIGATION_HEIGHT: u64 = 3;
+const NAVIGATION_HEIGHT: u64 = 2;
 const CONTROLS_HEIGHT: u64 = 4;
-const NAVIGATION_WIDTH_BESIDE_CONTROLS: u64 = 13;
 
 /// A panel and where it stands.
 struct Panel {
@@ -32,9 +31,6 @@ struct Panel {
 pub(crate) fn objects(sources: &Sources, source: &Source, set: Set) -> Result<Vec<Object>, Error> {
     let controls = controls(source)?;
     let mut made = vec![navigation(sources, source)?];
-    let beside = set == Set::Seven && !controls.is_empty();
-    let (width, height) =
-        if beside { (NAVIGATION_WIDTH_BESIDE_CONTROLS, CONTROLS_HEIGHT) } else { (COLUMNS, NAVIGATION_HEIGHT) };
     let head = |object: &Object, place| Panel {
         kind: Kind::Visualization,
         id: object.id.clone(),
@@ -42,10 +38,12 @@ pub(crate) fn objects(sources: &Sources, source: &Source, set: Set) -> Result<Ve
         hide_title: true,
         place,
     };
-    let mut panels = vec![head(&made[0], [0, 0, width, height])];
-    if beside {
+    let mut panels = vec![head(&made[0], [0, 0, COLUMNS, NAVIGATION_HEIGHT])];
+    let mut height = NAVIGATION_HEIGHT;
+    if set == Set::Seven && !controls.is_empty() {
         let object = control_panel(sources, source, &controls)?;
-        panels.push(head(&object, [width, 0, COLUMNS - width, height]));
+        panels.push(head(&object, [0, height, COLUMNS, CONTROLS_HEIGHT]));
+        height += CONTROLS_HEIGHT;
         made.push(object);
     }
     rows(sources, source, height, &mut panels)?;
@@ -167,7 +165,7 @@ fn navigation(sources: &Sources, source: &Source) -> Result<Object, Error> {
         let link = format!("[{name}](#/view/{})", other.id);
         links.push(if other.id == source.id { format!("**{name}**") } else { link });
     }
-    let params = json!({"fontSize": 14, "openLinksInNewTab": false, "markdown": links.join(" · ")});
+    let params = json!({"fontSize": 12, "openLinksInNewTab": false, "markdown": links.join(" · ")});
     let name = source.text(&source.root, "name")?;
     let state = VisualizationState {
         title: &format!("{name}: navigation"),
