@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use crate::simulated::{Bug, put_back};
 
+/// The version of ECS that documents follow.
+pub const ECS_VERSION: &str = "9.2.0";
+
 /// Which file a line came from: eight bytes minted once from host id, inode, birth time and first line.
 ///
 /// It is never derived from a path or a device number, so it survives renames and remounts.

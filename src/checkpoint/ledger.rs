@@ -174,8 +174,8 @@ pub struct Ledger {
     forgotten: HashSet<FileId>,
     /// Sum over all files, forgotten ones included.
     totals: Totals,
-    /// Lines of forgotten files.
-    gone: Outcomes,
+    /// Lines of forgotten files, by their source.
+    gone: HashMap<Arc<str>, Outcomes>,
 }
 
 impl Ledger {
@@ -294,7 +294,7 @@ impl Ledger {
 
     fn remove(&mut self, id: FileId) {
         if let Some(file) = self.files.remove(&id) {
-            self.gone += file.row.outcomes;
+            *self.gone.entry(file.row.source).or_default() += file.row.outcomes;
             self.forgotten.insert(id);
         }
     }
@@ -467,12 +467,31 @@ impl Ledger {
         self.files.get(&id).map(|file| file.totals())
     }
 
+    /// How the lines of each source ended that are settled, those of files included that were forgotten since the start.
+    /// Asks every file.
+    #[must_use]
+    pub fn by_source(&self) -> HashMap<Arc<str>, Outcomes> {
+        let mut sources = self.gone.clone();
+        for file in self.files.values() {
+            // Found without a new name nearly always.
+            match sources.get_mut(&file.row.source) {
+                Some(sum) => *sum += file.totals().outcomes,
+                None => drop(sources.insert(Arc::clone(&file.row.source), file.totals().outcomes)),
+            }
+        }
+        sources
+    }
+
     /// Counts everything again, file by file (invariants 1 and 2), and returns what does not add up; of very many files
     /// the first few.
     #[must_use]
     pub fn imbalances(&self) -> Vec<Imbalance> {
         let mut found = Vec::new();
-        let mut sum = Totals { lines: self.gone.total(), outcomes: self.gone, ..Totals::default() };
+        let mut sum = Totals::default();
+        for gone in self.gone.values() {
+            sum.lines += gone.total();
+            sum.outcomes += *gone;
+        }
         for (id, file) in &self.files {
             let totals = file.totals();
             if let Err(rule) = file.check()

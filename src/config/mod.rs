@@ -33,6 +33,9 @@ pub use origins::{Origins, Setting};
 pub use preset::Preset;
 pub use units::{ByteSize, Span};
 
+/// The data set of documents about logweir itself.
+pub const METRICS_DATASET: &str = "logweir.metrics";
+
 /// Everything that can be configured.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -500,6 +503,8 @@ pub struct Telemetry {
     pub otlp_endpoint: Option<String>,
     /// How often OTLP metrics are sent.
     pub otlp_interval: Span,
+    /// Documents about logweir itself, in Elasticsearch.
+    pub documents: MetricsDocuments,
     /// Log lines as `text` or `json`.
     pub log_format: LogFormat,
     /// Log filter, as `tracing`'s `EnvFilter` reads it (`info`, `logweir=debug`).
@@ -512,9 +517,26 @@ impl Default for Telemetry {
             listen: "127.0.0.1:9464".to_owned(),
             otlp_endpoint: None,
             otlp_interval: Span::secs(60),
+            documents: MetricsDocuments::default(),
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
         }
+    }
+}
+
+/// Documents about logweir itself, in Elasticsearch.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsDocuments {
+    /// Whether they are sent.
+    pub enabled: bool,
+    /// How often one is made of the daemon, and one of each source.
+    pub interval: Span,
+}
+
+impl Default for MetricsDocuments {
+    fn default() -> Self {
+        Self { enabled: false, interval: Span::secs(10) }
     }
 }
 
@@ -580,6 +602,23 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Where documents about logweir itself go, if they are sent: `logs-logweir.metrics-<namespace>`, or
+    /// `logweir-metrics-%Y.%m.%d` where all sources have date-named indices.
+    #[must_use]
+    pub fn metrics_target(&self) -> Option<Target> {
+        let elasticsearch = &self.elasticsearch;
+        let is_dated = |source: &Source| matches!(source.target(elasticsearch), Target::Dated(_));
+        self.telemetry.documents.enabled.then(|| {
+            if !self.sources.is_empty() && self.sources.iter().all(is_dated) {
+                Target::Dated("logweir-metrics-%Y.%m.%d".to_owned())
+            } else {
+                Target::DataStream(format!("logs-{METRICS_DATASET}-{}", elasticsearch.namespace))
+            }
+        })
+    }
+}
+
 impl Source {
     /// Where this source's documents go: `logs-<dataset>-<namespace>`, or the index pattern that it or `elasticsearch` names.
     #[must_use]
@@ -630,7 +669,27 @@ impl Target {
 
 #[cfg(test)]
 mod target_tests {
-    use super::Target;
+    use super::{Config, Elasticsearch, Target};
+
+    #[test]
+    fn documents_about_logweir_itself_go_where_a_source_could_go() {
+        let target = |yaml: serde_json::Value| {
+            let config: Config = serde_json::from_value(yaml).unwrap();
+            config.metrics_target()
+        };
+        let on = serde_json::json!({"documents": {"enabled": true}});
+        let source = |name: &str, index: Option<&str>| serde_json::json!({"name": name, "paths": ["/a"], "dataset": "web", "index": index});
+        let stream = Some(Target::DataStream("logs-logweir.metrics-default".to_owned()));
+        let (dated, plain) = (source("a", Some("web-%Y")), source("b", None));
+        assert_eq!(target(serde_json::json!({"sources": [plain]})), None, "it is off");
+        assert_eq!(target(serde_json::json!({"telemetry": on})), stream);
+        assert_eq!(target(serde_json::json!({"telemetry": on, "sources": [dated, plain]})), stream);
+        let all_dated = target(serde_json::json!({"telemetry": on, "sources": [dated]}));
+        assert_eq!(all_dated, Some(Target::Dated("logweir-metrics-%Y.%m.%d".to_owned())));
+        let elasticsearch = Elasticsearch { index: Some("web-%Y".to_owned()), ..Elasticsearch::default() };
+        let dated = target(serde_json::json!({"telemetry": on, "sources": [plain], "elasticsearch": elasticsearch}));
+        assert_eq!(dated, all_dated);
+    }
 
     #[test]
     fn everything_of_a_dated_target_is_its_pattern_with_a_star() {

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::units::{ByteSize, Span};
-use super::{Auth, Batch, Config, Elasticsearch, Format, Mode, OnDone, Source, StartAt, Telemetry, globs};
+use super::{
+    Auth, Batch, Config, Elasticsearch, Format, METRICS_DATASET, Mode, OnDone, Source, StartAt, Telemetry, globs,
+};
 
 /// A key and what is wrong with its value.
 pub type Wrong = (String, String);
@@ -27,6 +29,7 @@ pub fn check(config: &Config, problems: &mut Vec<Wrong>) {
         check.wrong("host", "is empty; leave it out to use the system's host name");
     }
     check.sources(&config.sources);
+    check.metrics_dataset(config);
     check.limits(config);
     check.batch(&config.batch, config.read.max_line_bytes);
     check.elasticsearch(&config.elasticsearch);
@@ -69,6 +72,16 @@ impl Check<'_> {
                 let text =
                     format!("`{}` is where `{glob}` looks; files moved there would be read again", archive.display());
                 self.wrong(format!("sources.{index}.archive_dir"), text);
+            }
+        }
+    }
+
+    /// What logweir says of itself has a data set and a template of its own.
+    fn metrics_dataset(&mut self, config: &Config) {
+        for (index, source) in config.sources.iter().enumerate() {
+            if config.telemetry.documents.enabled && source.dataset == METRICS_DATASET {
+                let text = format!("`{METRICS_DATASET}` is where `telemetry.documents` go; take another name");
+                self.wrong(format!("sources.{index}.dataset"), text);
             }
         }
     }
@@ -332,6 +345,10 @@ impl Check<'_> {
     }
 
     fn telemetry(&mut self, telemetry: &Telemetry) {
+        if telemetry.documents.interval < Span::secs(1) {
+            let text = format!("`{}` is less than `1s`", telemetry.documents.interval);
+            self.wrong("telemetry.documents.interval", text);
+        }
         let listen = &telemetry.listen;
         if !listen.is_empty() && listen.parse::<SocketAddr>().is_err() {
             let text = format!("`{listen}` is not an address with its port, such as `127.0.0.1:9464`");

@@ -12,10 +12,7 @@ use super::LayoutError;
 use super::writer::{BLOCK, Writer};
 use crate::config::{self, Target};
 use crate::keep::{Keep, is_at_or_below};
-use crate::record::Field;
-
-/// The version of ECS that documents follow.
-pub(super) const ECS_VERSION: &str = "9.2.0";
+use crate::record::{ECS_VERSION, Field};
 
 /// Where the content of a filled leaf comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -196,6 +196,8 @@ pub struct Follower {
     scanning: Option<Scanning>,
     /// Something changed since all was settled.
     lags: bool,
+    /// How many files there were when bytes that are not settled were added up last.
+    measured_files: usize,
 }
 
 impl Follower {
@@ -234,6 +236,7 @@ impl Follower {
             next_poll: now,
             next_lag: now,
             lag_rested: now,
+            measured_files: 0,
             next_idle: now,
             next_done: now,
             rested: now,
@@ -272,6 +275,7 @@ impl Follower {
                 break;
             }
         }
+        self.add_up_lag();
         Ok(self.physical.values().filter(|physical| matches!(physical.what, What::Unreadable)).count())
     }
 
@@ -566,19 +570,33 @@ impl Follower {
         self.shared.metrics.set(Gauge::WatchedFiles, self.physical.len() as u64);
         let began = Instant::now();
         // Of very many files that stand still nothing is new; to add them all up takes milliseconds.
-        if !self.lags || began < self.lag_rested {
-            return;
+        let files = self.physical.len();
+        if (self.lags || files != self.measured_files) && began >= self.lag_rested {
+            self.measured_files = files;
+            self.add_up_lag();
+            self.lag_rested = began + began.elapsed() * SAFETY_SHARE;
         }
+    }
+
+    fn add_up_lag(&mut self) {
         let mut lag = 0;
+        let mut of_sources = vec![(0, 0); self.shared.levels.len()];
         for (id, identity) in &self.identities {
             let Some(file) = &identity.file else { continue };
             let size = file.size.load(Ordering::Relaxed);
             let settled = self.shared.checkpoints.position(*id).map_or(0, |position| position.offset);
-            lag += size.saturating_sub(settled);
+            let behind = size.saturating_sub(settled);
+            lag += behind;
+            let (of_source, files) = &mut of_sources[file.source];
+            *of_source += behind;
+            *files += 1;
+        }
+        for (levels, (lag, files)) in self.shared.levels.iter().zip(of_sources) {
+            levels.lag.store(lag, Ordering::Relaxed);
+            levels.files.store(files, Ordering::Relaxed);
         }
         self.shared.metrics.set(Gauge::Lag, lag);
         self.lags = lag > 0;
-        self.lag_rested = began + began.elapsed() * SAFETY_SHARE;
     }
 
     /// Gives descriptors of idle files back when they are scarce.

@@ -9,6 +9,7 @@ pub mod conservation;
 pub mod events;
 pub mod files;
 pub mod follow;
+pub mod metrics_documents;
 pub mod origin;
 pub mod plan;
 pub mod pump;
@@ -22,7 +23,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub struct Shared {
     pub files: Arc<dyn FileSystem>,
     /// Numbers.
     pub metrics: Metrics,
+    /// What is now of each source, in the order of `plans`.
+    pub levels: Vec<Levels>,
     /// Whether it moves.
     pub health: Health,
     /// Whether the store was empty when this process started.
@@ -88,6 +91,15 @@ impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").field("sources", &self.plans.len()).finish_non_exhaustive()
     }
+}
+
+/// What is now of one source; its follower says so about once a second.
+#[derive(Debug, Default)]
+pub struct Levels {
+    /// Bytes that are in its files and not settled.
+    pub lag: AtomicU64,
+    /// Its files that are followed.
+    pub files: AtomicU64,
 }
 
 /// Memory of batches that were settled, to be filled again, so that it is asked for once.
@@ -180,14 +192,15 @@ impl Shared {
             slots: Slots::new(open_files(config.read.max_open_files)),
             budget: Budget::new(config.batch.max_memory.0),
             spares: Arc::default(),
-            plans: parts.plans,
             host: parts.host,
             checkpoints: parts.checkpoints,
             first_start: parts.first_start,
             once: parts.once,
             files: parts.files,
+            levels: parts.plans.iter().map(|_| Levels::default()).collect(),
             metrics: parts.metrics,
             health: parts.health,
+            plans: parts.plans,
             reports: Mutex::default(),
             detected: Mutex::default(),
             watching: Mutex::default(),

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::conservation;
 use super::events::Told;
 use super::follow::{Claimed, Follower};
+use super::metrics_documents;
 use super::origin;
 use super::plan::{Plan, PlanError};
 use super::pump::Pump;
@@ -224,6 +225,8 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
     // Elasticsearch is prepared beside the rest; documents wait for it, files do not.
     let instance = origin::instance(&shared.host, &shared.config.checkpoint.path);
     let (prepared, on_prepared) = oneshot::channel();
+    let templates = CancellationToken::new();
+    let documents = metrics_documents::Task::start(&shared, &client, templates.clone());
     let (trusted, on_trusted) = oneshot::channel();
     let ask_origin = checkpoints.doubtful_origin() && first_start;
     tokio::spawn(prepare(
@@ -232,6 +235,7 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
         instance.clone(),
         ask_origin.then_some(trusted),
         prepared,
+        templates,
     ));
     if ask_origin {
         // Whether the answer comes in time or not, the start goes on: without it, what is sent is looked up first.
@@ -320,6 +324,12 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
         () = tokio::time::sleep_until(grace_ends.max(tokio::time::Instant::now() + FLUSH_PATIENCE)) => false,
         () = signals.next() => false,
     };
+    if let Some(documents) = documents {
+        tokio::select! {
+            () = documents.finish(grace_ends) => {}
+            () = signals.next() => {}
+        }
+    }
     let unsaved = waiting_for(&health, checkpoints.totals().in_flight);
     everything.cancel();
     if let Some(push) = otlp {
@@ -378,6 +388,7 @@ async fn prepare(
     instance: String,
     mut trusted: Option<oneshot::Sender<()>>,
     prepared: oneshot::Sender<()>,
+    templates: CancellationToken,
 ) {
     let (min, max) = (shared.config.elasticsearch.retry.min_delay.0, shared.config.elasticsearch.retry.max_delay.0);
     let mut delay = min;
@@ -418,6 +429,7 @@ async fn prepare(
     for cause in [HoldCause::Unreachable, HoldCause::Login, HoldCause::Setup] {
         shared.health.clear(cause);
     }
+    templates.cancel();
     // Whoever waited may have stopped waiting.
     let _ = prepared.send(());
 }

@@ -5,6 +5,8 @@
 
 mod templates;
 
+pub use templates::METRICS_FIELDS;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,7 +109,8 @@ pub async fn apply(client: &Arc<Client>, config: &Config, dry_run: bool) -> Resu
             info.version.as_deref().unwrap_or("of unknown version")
         )));
     }
-    let dated = config.sources.iter().any(|source| matches!(source.target(&config.elasticsearch), Target::Dated(_)));
+    let targets = config.sources.iter().map(|source| source.target(&config.elasticsearch));
+    let dated = targets.chain(config.metrics_target()).any(|target| matches!(target, Target::Dated(_)));
     let by_ilm = template.retention.is_some() && (dated || !abilities.lifecycle);
     if by_ilm && !abilities.ilm {
         return Err(SetupError::Unable(

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::Abilities;
-use crate::config::{Config, Target, Template};
+use crate::config::{Config, METRICS_DATASET, Source, Target, Template};
 
 /// Longer keywords are kept in the document but not indexed: the limit of a term is 32,766 bytes, of up to four a character.
 const IGNORE_ABOVE: u32 = 1024;
@@ -18,19 +18,27 @@ pub(super) fn objects(config: &Config, abilities: Abilities) -> Vec<(String, Val
     let retention = template.retention.map(|retention| format!("{}s", retention.0.as_secs()));
     let mut policies = BTreeMap::new();
     let mut index_templates = BTreeMap::new();
-    for source in &config.sources {
+    let lines = |source: &'_ Source| {
+        let target = source.target(&config.elasticsearch);
+        (target, source.dataset.clone(), "logweir-mappings", template.priority)
+    };
+    let metrics = config.metrics_target();
+    // Above those of lines, because an index pattern such as `logweir-%Y` has a wildcard that covers them too.
+    let of_metrics = metrics.map(|target| {
+        (target, METRICS_DATASET.to_owned(), "logweir-metrics-mappings", template.priority.saturating_add(1))
+    });
+    for (target, dataset, mappings, priority) in config.sources.iter().map(lines).chain(of_metrics.clone()) {
         let mut body = json!({
-            "priority": template.priority,
-            "composed_of": ["logweir-mappings", "logweir-settings"],
+            "priority": priority,
+            "composed_of": [mappings, "logweir-settings"],
             "_meta": meta(),
         });
-        let target = source.target(&config.elasticsearch);
         let (name, policy) = match &target {
             Target::DataStream(_) => {
-                body["index_patterns"] = json!([format!("logs-{}-*", source.dataset)]);
+                body["index_patterns"] = json!([format!("logs-{dataset}-*")]);
                 body["data_stream"] = json!({});
                 let rollover = json!({"min_age": "0ms", "actions": {"rollover": {"max_age": "1d"}}});
-                (format!("logweir-{}", source.dataset), ("logweir-streams", json!({"hot": rollover})))
+                (format!("logweir-{dataset}"), ("logweir-streams", json!({"hot": rollover})))
             }
             Target::Dated(_) => {
                 let wildcard = target.everything();
@@ -52,10 +60,13 @@ pub(super) fn objects(config: &Config, abilities: Abilities) -> Vec<(String, Val
         }
         index_templates.insert(format!("_index_template/{name}"), body);
     }
-    let components = [
+    let mut components = vec![
         ("_component_template/logweir-mappings".to_owned(), mappings()),
         ("_component_template/logweir-settings".to_owned(), settings(template)),
     ];
+    if of_metrics.is_some() {
+        components.push(("_component_template/logweir-metrics-mappings".to_owned(), metrics_mappings()));
+    }
     policies.into_iter().chain(components).chain(index_templates).collect()
 }
 
@@ -151,12 +162,90 @@ fn mappings() -> Value {
         nest(&mut properties, path, leaf);
     }
     nest(&mut properties, "labels", json!({"type": "object"}));
+    component(&properties)
+}
+
+/// Every field of the documents about logweir itself, with its type.
+pub const METRICS_FIELDS: &[(&str, &str)] = &[
+    ("@timestamp", "date"),
+    ("ecs.version", "keyword"),
+    ("data_stream.type", "keyword"),
+    ("data_stream.dataset", "keyword"),
+    ("data_stream.namespace", "keyword"),
+    ("event.kind", "keyword"),
+    ("event.dataset", "keyword"),
+    ("service.name", "keyword"),
+    ("service.version", "keyword"),
+    ("host.name", "keyword"),
+    ("logweir.scope", "keyword"),
+    ("logweir.lines.read", "long"),
+    ("logweir.lines.created", "long"),
+    ("logweir.lines.duplicate", "long"),
+    ("logweir.lines.dead_lettered", "long"),
+    ("logweir.lines.skipped", "long"),
+    ("logweir.lines.in_flight", "long"),
+    ("logweir.documents.created", "long"),
+    ("logweir.documents.duplicate", "long"),
+    ("logweir.documents.dead_lettered", "long"),
+    ("logweir.documents.retried", "long"),
+    ("logweir.read.bytes", "long"),
+    ("logweir.bulk.requests", "long"),
+    ("logweir.bulk.bytes", "long"),
+    ("logweir.bulk.duration.p50", "long"),
+    ("logweir.bulk.duration.p95", "long"),
+    ("logweir.bulk.duration.max", "long"),
+    ("logweir.bulk.retries.total", "long"),
+    ("logweir.bulk.retries.connection", "long"),
+    ("logweir.bulk.retries.timeout", "long"),
+    ("logweir.bulk.retries.too_many_requests", "long"),
+    ("logweir.bulk.retries.server_error", "long"),
+    ("logweir.bulk.retries.too_large", "long"),
+    ("logweir.bulk.retries.bad_answer", "long"),
+    ("logweir.bulk.retries.held", "long"),
+    ("logweir.bulk.window", "long"),
+    ("logweir.delivery.latency.p50", "long"),
+    ("logweir.delivery.latency.p95", "long"),
+    ("logweir.delivery.latency.p99", "long"),
+    ("logweir.delivery.latency.max", "long"),
+    ("logweir.faults", "long"),
+    ("logweir.holds", "keyword"),
+    ("logweir.memory.usage", "long"),
+    ("logweir.memory.limit", "long"),
+    ("logweir.files.watched", "long"),
+    ("logweir.files.open", "long"),
+    ("logweir.lag", "long"),
+    ("logweir.dead_letters.size", "long"),
+    ("logweir.source.name", "keyword"),
+    ("logweir.source.lag", "long"),
+    ("logweir.source.files", "long"),
+    ("logweir.source.lines.created", "long"),
+    ("logweir.source.lines.duplicate", "long"),
+    ("logweir.source.lines.dead_lettered", "long"),
+    ("logweir.source.lines.skipped", "long"),
+];
+
+fn metrics_mappings() -> Value {
+    let mut properties = Map::new();
+    for (path, kind) in METRICS_FIELDS {
+        let mut leaf = json!({"type": kind});
+        if *kind == "date" {
+            leaf["ignore_malformed"] = json!(false);
+        }
+        nest(&mut properties, path, leaf);
+    }
+    component(&properties)
+}
+
+fn component(properties: &Map<String, Value>) -> Value {
     json!({
         "template": {"mappings": {
             "date_detection": false,
             "numeric_detection": false,
             "dynamic_templates": [
-                {"strings_as_keyword": {"match_mapping_type": "string", "mapping": keyword()}},
+                {"strings_as_keyword": {
+                    "match_mapping_type": "string",
+                    "mapping": {"type": "keyword", "ignore_above": IGNORE_ABOVE},
+                }},
             ],
             "properties": properties,
         }},
@@ -269,6 +358,30 @@ mod tests {
         assert_eq!(body["index_patterns"], json!(["web-*"]));
         assert!(body.get("data_stream").is_none());
         assert_eq!(path, "_index_template/logweir-web-dated");
+    }
+
+    #[test]
+    fn documents_about_logweir_itself_have_a_template_only_where_they_are_sent() {
+        let mut config = config(&json!({"name": "web", "paths": ["/a"], "dataset": "web"}));
+        let names = |config: &Config| objects(config, ALL).into_iter().map(|(path, _)| path).collect::<Vec<_>>();
+        assert!(names(&config).iter().all(|name| !name.contains("metrics")));
+        config.telemetry.documents.enabled = true;
+        let all = objects(&config, ALL);
+        let of = |path: &str| &all.iter().find(|(name, _)| name == path).unwrap_or_else(|| panic!("{path}")).1;
+        let template = of("_index_template/logweir-logweir.metrics");
+        assert_eq!(template["index_patterns"], json!(["logs-logweir.metrics-*"]));
+        assert_eq!(template["composed_of"], json!(["logweir-metrics-mappings", "logweir-settings"]));
+        assert_eq!(template["data_stream"], json!({}));
+        let properties = &of("_component_template/logweir-metrics-mappings")["template"]["mappings"]["properties"];
+        assert_eq!(properties["logweir"]["properties"]["lag"], json!({"type": "long"}));
+        // All dated: so are they. Its wildcard may be covered by that of lines, so it comes first.
+        config.sources[0].index = Some("logweir-%Y".to_owned());
+        let all = objects(&config, ALL);
+        let of = |path: &str| &all.iter().find(|(name, _)| name == path).unwrap_or_else(|| panic!("{path}")).1;
+        let (metrics, lines) =
+            (of("_index_template/logweir-logweir-metrics-dated"), of("_index_template/logweir-logweir-dated"));
+        assert_eq!(metrics["index_patterns"], json!(["logweir-metrics-*"]));
+        assert!(metrics["priority"].as_u64() > lines["priority"].as_u64());
     }
 
     #[test]

@@ -16,6 +16,8 @@ const SECONDS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 const BYTES: [f64; 9] =
     [1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0];
 
+pub(super) const BULK_DURATION: &str = "logweir.bulk.duration";
+pub(super) const BULK_SIZE: &str = "logweir.bulk.size";
 pub(super) const DELIVERY_LATENCY: &str = "logweir.delivery.latency";
 
 /// Where the counts are.
@@ -34,6 +36,9 @@ pub(super) struct Numbers {
     pub(super) files: [AtomicU64; FileEvent::COUNT],
     pub(super) holds: [AtomicU64; HoldCause::COUNT],
     pub(super) gauges: [Level; Gauge::COUNT],
+    /// The longest since they were last taken, in nanoseconds.
+    pub(super) longest_bulk: AtomicU64,
+    pub(super) longest_delivery: AtomicU64,
 }
 
 /// A gauge: a number that is set, or one that its owner is asked for.
@@ -57,6 +62,8 @@ impl Default for Numbers {
             files: zeros(),
             holds: zeros(),
             gauges: std::array::from_fn(|_| Level::default()),
+            longest_bulk: AtomicU64::new(0),
+            longest_delivery: AtomicU64::new(0),
         }
     }
 }
@@ -96,13 +103,13 @@ impl Histograms {
             histogram.with_boundaries(SECONDS.to_vec()).build()
         };
         let bulk_size = meter
-            .u64_histogram("logweir.bulk.size")
+            .u64_histogram(BULK_SIZE)
             .with_unit("By")
             .with_description("Size of bulk request bodies before compression")
             .with_boundaries(BYTES.to_vec())
             .build();
         Self {
-            bulk_duration: seconds("logweir.bulk.duration", "Time from sending a bulk request to its whole answer"),
+            bulk_duration: seconds(BULK_DURATION, "Time from sending a bulk request to its whole answer"),
             bulk_size,
             limiter_wait: seconds("logweir.limiter.wait", "Time that batches waited for the rate limit"),
             delivery_latency: seconds(

@@ -6,7 +6,7 @@
 //!
 //! Recording is a few atomic additions, meant for once a batch.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,11 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
-use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, HistogramDataPoint, MetricData, ResourceMetrics};
 
+use super::documents::{Distribution, Figures, Times};
 use super::export::{PromText, PullReader};
-use super::instruments::{DELIVERY_LATENCY, Histograms, Numbers, add, get, observe};
+use super::instruments::{BULK_DURATION, BULK_SIZE, DELIVERY_LATENCY, Histograms, Numbers, add, get, observe};
 use super::names::{DocumentOutcome, FaultCause, FileEvent, Gauge, HoldCause, LineOutcome, RetryCause};
 use super::said::{Said, Word};
 use crate::record::Outcomes;
@@ -137,6 +138,7 @@ impl Metrics {
 
     /// A bulk request of `bytes` was answered, in whatever way, after `took`.
     pub fn bulk_answered(&self, bytes: u64, took: Duration) {
+        self.numbers().longest_bulk.fetch_max(nanos(took), Ordering::AcqRel);
         self.inner.histograms.bulk_size.record(bytes, &[]);
         self.inner.histograms.bulk_duration.record(took.as_secs_f64(), &[]);
     }
@@ -148,6 +150,7 @@ impl Metrics {
 
     /// A run was settled so long after its first line was read.
     pub fn delivered(&self, latency: Duration) {
+        self.numbers().longest_delivery.fetch_max(nanos(latency), Ordering::AcqRel);
         self.inner.histograms.delivery_latency.record(latency.as_secs_f64(), &[]);
     }
 
@@ -243,6 +246,33 @@ impl Metrics {
         }
     }
 
+    /// All numbers now but those of sources, for documents; and the longest times since this was last called: there is one
+    /// who calls it.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let numbers = self.numbers();
+        let collected = self.collect();
+        let times = |name, longest: &AtomicU64| Times {
+            seconds: distribution(&collected, name),
+            // After the buckets: what is in them was noted here before.
+            longest: longest.swap(0, Ordering::AcqRel),
+        };
+        let holds = HoldCause::ALL.iter().filter(|cause| get(&numbers.holds[**cause as usize]) != 0);
+        Figures {
+            lines: self.lines(),
+            read_bytes: get(&numbers.read_bytes),
+            documents: std::array::from_fn(|outcome| get(&numbers.documents[outcome])),
+            retries: std::array::from_fn(|cause| get(&numbers.retries[cause])),
+            faults: numbers.faults.iter().map(get).sum(),
+            holds: holds.copied().collect(),
+            gauges: std::array::from_fn(|gauge| numbers.gauges[gauge].get()),
+            bulk_size: distribution(&collected, BULK_SIZE),
+            bulk_duration: times(BULK_DURATION, &numbers.longest_bulk),
+            delivery_latency: times(DELIVERY_LATENCY, &numbers.longest_delivery),
+            sources: Vec::new(),
+        }
+    }
+
     /// Everything, as Prometheus reads it.
     ///
     /// # Errors
@@ -270,45 +300,43 @@ impl Metrics {
     }
 
     fn latency(&self) -> (Option<Duration>, Option<Duration>) {
-        let collected = self.collect();
-        let found = collected.scope_metrics().flat_map(|scope| scope.metrics()).find(|m| m.name() == DELIVERY_LATENCY);
-        let Some(AggregatedMetrics::F64(MetricData::Histogram(histogram))) = found.map(|metric| metric.data()) else {
-            return (None, None);
-        };
-        let Some(point) = histogram.data_points().next() else {
-            return (None, None);
-        };
-        let bounds: Vec<f64> = point.bounds().collect();
-        let counts: Vec<u64> = point.bucket_counts().collect();
-        (quantile(&bounds, &counts, 0.5), quantile(&bounds, &counts, 0.99))
+        let latency = distribution(&self.collect(), DELIVERY_LATENCY);
+        // What lies above the last bound counts as that bound.
+        let most = latency.bounds.last().copied().unwrap_or_default();
+        let quantile = |q| latency.quantile(q, most).map(Duration::from_secs_f64);
+        (quantile(0.5), quantile(0.99))
     }
 }
 
-/// The value below which the share `q` of what was counted lies, taken as evenly spread inside its bucket. What lies above
-/// the last bound counts as that bound.
-fn quantile(bounds: &[f64], counts: &[u64], q: f64) -> Option<Duration> {
-    let total: u64 = counts.iter().sum();
-    if total == 0 {
-        return None;
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The histogram with this name; none counted anything before it was first used.
+fn distribution(collected: &ResourceMetrics, name: &str) -> Distribution {
+    fn of<T>(point: Option<&HistogramDataPoint<T>>, sum: impl Fn(&HistogramDataPoint<T>) -> f64) -> Distribution {
+        point.map_or_else(Distribution::default, |point| Distribution {
+            bounds: point.bounds().collect(),
+            counts: point.bucket_counts().collect(),
+            sum: sum(point),
+        })
     }
-    #[expect(clippy::cast_precision_loss, reason = "a quantile of more than 2^52 values is still right to 1e-15")]
-    let (total, counts) = (total as f64, counts.iter().map(|&count| count as f64));
-    let rank = q * total;
-    let mut below = 0.0;
-    for (i, count) in counts.enumerate() {
-        if below + count >= rank && count > 0.0 {
-            let low = if i == 0 { 0.0 } else { bounds[i - 1] };
-            let high = bounds.get(i).copied().unwrap_or(low);
-            return Some(Duration::from_secs_f64(low + (high - low) * (rank - below) / count));
+    let found = collected.scope_metrics().flat_map(|scope| scope.metrics()).find(|metric| metric.name() == name);
+    #[expect(clippy::cast_precision_loss, reason = "a sum of more than 2^52 bytes is still right to 1e-15")]
+    match found.map(|metric| metric.data()) {
+        Some(AggregatedMetrics::F64(MetricData::Histogram(histogram))) => {
+            of(histogram.data_points().next(), |point| point.sum())
         }
-        below += count;
+        Some(AggregatedMetrics::U64(MetricData::Histogram(histogram))) => {
+            of(histogram.data_points().next(), |point| point.sum() as f64)
+        }
+        _ => Distribution::default(),
     }
-    None
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicU64};
+    use std::sync::atomic::AtomicBool;
 
     use super::*;
 
@@ -426,16 +454,30 @@ mod tests {
     }
 
     #[test]
-    fn a_quantile_is_spread_over_its_bucket_and_capped_by_the_last_bound() {
-        let cases: [(&[u64], f64, Option<f64>); 5] = [
-            (&[0, 0, 0], 0.5, None),
-            (&[4, 0, 0], 0.5, Some(0.5)),
-            (&[2, 2, 0], 0.75, Some(2.0)),
-            (&[1, 0, 1], 1.0, Some(3.0)),
-            (&[0, 2, 0], 0.0, Some(1.0)),
-        ];
-        for (counts, q, expected) in cases {
-            assert_eq!(quantile(&[1.0, 3.0], counts, q), expected.map(Duration::from_secs_f64), "{counts:?} {q}");
-        }
+    fn figures_say_what_is_exported_and_the_longest_since_they_were_last_asked_for() {
+        let metrics = Metrics::new("web-1");
+        assert_eq!(metrics.figures(), Figures { holds: Vec::new(), ..Figures::default() });
+        metrics.lines_read(10, 1000);
+        metrics.bulk_answered(2000, Duration::from_millis(40));
+        metrics.bulk_answered(3000, Duration::from_millis(70));
+        metrics.delivered(Duration::from_millis(90));
+        metrics.documents(DocumentOutcome::Created, 5);
+        metrics.count_retry(RetryCause::Timeout);
+        metrics.count_fault(FaultCause::Telemetry);
+        metrics.set_hold(HoldCause::Setup, true);
+        metrics.set(Gauge::Lag, 77);
+        let figures = metrics.figures();
+        assert_eq!((figures.lines.read, figures.read_bytes, figures.faults), (10, 1000, 1));
+        assert_eq!(
+            (figures.documents[DocumentOutcome::Created as usize], figures.gauges[Gauge::Lag as usize]),
+            (5, 77)
+        );
+        assert_eq!((figures.retries[RetryCause::Timeout as usize], &figures.holds[..]), (1, &[HoldCause::Setup][..]));
+        assert_eq!((figures.bulk_size.count(), figures.bulk_size.sum), (2, 5000.0));
+        assert_eq!((figures.bulk_duration.seconds.count(), figures.bulk_duration.longest), (2, 70_000_000));
+        assert_eq!(figures.delivery_latency.longest, 90_000_000);
+        let later = metrics.figures();
+        assert_eq!((later.bulk_duration.longest, later.delivery_latency.longest), (0, 0));
+        assert_eq!(later.bulk_duration.seconds, figures.bulk_duration.seconds);
     }
 }
