@@ -275,6 +275,12 @@ impl Follower {
                 break;
             }
         }
+        // What is on its way is settled now: what is told of the end is how it is then.
+        let patience = Instant::now() + self.shared.config.shutdown.grace_period.0;
+        while !self.shared.is_drained() && Instant::now() < patience {
+            std::thread::sleep(ONCE_TICK);
+        }
+        self.count_files();
         self.add_up_lag();
         Ok(self.physical.values().filter(|physical| matches!(physical.what, What::Unreadable)).count())
     }
@@ -566,8 +572,7 @@ impl Follower {
 
     /// Bytes on disk that are not settled yet.
     fn measure_lag(&mut self) {
-        self.shared.metrics.set(Gauge::HeldDeleted, self.held.values().sum());
-        self.shared.metrics.set(Gauge::WatchedFiles, self.physical.len() as u64);
+        self.count_files();
         let began = Instant::now();
         // Of very many files that stand still nothing is new; to add them all up takes milliseconds.
         let files = self.physical.len();
@@ -576,6 +581,11 @@ impl Follower {
             self.add_up_lag();
             self.lag_rested = began + began.elapsed() * SAFETY_SHARE;
         }
+    }
+
+    fn count_files(&self) {
+        self.shared.metrics.set(Gauge::HeldDeleted, self.held.values().sum());
+        self.shared.metrics.set(Gauge::WatchedFiles, self.physical.len() as u64);
     }
 
     fn add_up_lag(&mut self) {

@@ -40,6 +40,9 @@ const ORIGIN_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the last commit may take, beside what is left of the grace period: a disk that refuses keeps nobody.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long the follower may take to look at its files once more at the end, which it does within a tick.
+const LEVELS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How often a store is tried again that found no room.
 const ROOM_PAUSE: Duration = Duration::from_secs(1);
 
@@ -325,8 +328,15 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
         () = signals.next() => false,
     };
     if let Some(documents) = documents {
+        let finish = async {
+            if !late && !following.is_terminated() {
+                // It measures once more what is left.
+                let _ = tokio::time::timeout(LEVELS_PATIENCE, &mut following).await;
+            }
+            documents.finish(grace_ends).await;
+        };
         tokio::select! {
-            () = documents.finish(grace_ends) => {}
+            () = finish => {}
             () = signals.next() => {}
         }
     }
