@@ -186,8 +186,13 @@ fn check_tells_elasticsearch_and_kibana_from_other_servers() {
         ("/api/status", json(&kibana), 0, "kibana 9.2.0 answers"),
         ("/api/status", json(&little), 0, "kibana of unknown version answers"),
         ("/api/status", html(200), 69, "another server than kibana answers"),
-        ("/api/status", html(502), 69, "kibana answers with status 502"),
-        ("/api/status", Response::new(401, "application/json", "{}"), 69, "kibana answers with status 401"),
+        ("/api/status", html(502), 69, "kibana answers GET api/status with status 502"),
+        (
+            "/api/status",
+            Response::new(401, "application/json", "{}"),
+            69,
+            "kibana answers GET api/status with status 401",
+        ),
         ("GET / ", html(200), 69, "another server than elasticsearch answers"),
         ("GET / ", html(503), 69, "elasticsearch answers with status 503"),
     ] {

@@ -13,6 +13,7 @@ use super::{CliError, ConfigArgs, Output};
 use crate::client::{Client, Cluster, Method};
 use crate::config::{Config, Loaded, Mode, Origin, Setting, Source};
 use crate::discover::scan::Globs;
+use crate::setup::dashboards::Site;
 
 /// How long Elasticsearch may take to say who it is.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -95,30 +96,35 @@ fn quiet_when_closed(error: io::Error) -> io::Result<()> {
 
 /// Asks Elasticsearch, and Kibana if there is one, who they are, with the configured login.
 fn reach(config: &Config) -> Result<(), CliError> {
+    let runtime = super::runtime()?;
     let client = Client::new(&config.elasticsearch, config.elasticsearch.auth.resolve()?)?;
-    let answer = ask(&client, "elasticsearch", "", |answer| answer["version"]["number"].is_string())?;
+    let answer = runtime.block_on(elasticsearch(&client))?;
     let word = |value: &Value, otherwise: &str| value.as_str().unwrap_or(otherwise).to_owned();
     let version = word(&answer["version"]["number"], "");
     // Not part of the report: its JSON is one value.
     eprintln!("elasticsearch {version} answers, cluster {}", word(&answer["cluster_name"], "without a name"));
     let Some(url) = &config.kibana.url else { return Ok(()) };
-    let kibana = Client::kibana(url, &config.elasticsearch.tls, config.elasticsearch.auth.resolve()?)?;
-    let answer = ask(&kibana, "kibana", "api/status", |answer| answer["status"]["overall"].is_object())?;
-    // Its version is told only to those who may see it.
-    eprintln!("kibana {} answers", word(&answer["version"]["number"], "of unknown version"));
+    let login = config.kibana_auth().1.resolve()?;
+    let kibana = Client::kibana(url, config.kibana_tls(), login.clone())?;
+    let site = runtime.block_on(Site::meet(kibana, config))?;
+    let space = config.kibana_space().map(|space| format!(", space {space} is there")).unwrap_or_default();
+    eprintln!("{} answers{space}", site.server());
+    if let Err(error) = site.server().set(&login, config.kibana_auth().0) {
+        eprintln!("no dashboards: {error}");
+    }
     Ok(())
 }
 
-/// What `who` answers at `path`; an error if it is not what only `who` says.
-fn ask(client: &Client, who: &str, path: &str, is_who: fn(&Value) -> bool) -> Result<Value, CliError> {
-    let (status, answer) = super::runtime()?
-        .block_on(client.json(Method::Get, path, &[], None, DEADLINE))
-        .map_err(|error| CliError::Unavailable(format!("{who}: {error}")))?;
+/// What Elasticsearch says of itself; an error if it is not what only Elasticsearch says.
+async fn elasticsearch(client: &Client) -> Result<Value, CliError> {
+    let answer = client.json(Method::Get, "", &[], None, DEADLINE).await;
+    let (status, answer) = answer.map_err(|error| CliError::Unavailable(format!("elasticsearch: {error}")))?;
     if status >= 300 {
-        return Err(CliError::Unavailable(format!("{who} answers with status {status}: {answer}")));
+        return Err(CliError::Unavailable(format!("elasticsearch answers with status {status}: {answer}")));
     }
-    if !is_who(&answer) {
-        let words = format!("another server than {who} answers at its address: check the URL. It says: {answer}");
+    if !answer["version"]["number"].is_string() {
+        let words =
+            format!("another server than elasticsearch answers at its address: check the URL. It says: {answer}");
         return Err(CliError::Unavailable(words));
     }
     Ok(answer)

@@ -9,6 +9,7 @@ use crate::config::{AuthError, ConfigError};
 use crate::pipeline::plan::PlanError;
 use crate::pipeline::run::RunError;
 use crate::setup::SetupError;
+use crate::setup::dashboards::DashboardsError;
 use crate::verify::VerifyError;
 
 /// Done.
@@ -65,6 +66,9 @@ pub enum CliError {
     /// Templates could not be put in place.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// The dashboards could not be imported.
+    #[error(transparent)]
+    Dashboards(#[from] DashboardsError),
     /// Nothing could be proven.
     #[error(transparent)]
     Verify(#[from] VerifyError),
@@ -87,6 +91,13 @@ impl CliError {
             Self::Store(error) => of_store(error),
             Self::Setup(SetupError::Unreachable(_) | SetupError::Refused { .. }) => UNAVAILABLE,
             Self::Setup(SetupError::Unable(_)) => CONFIGURATION,
+            Self::Dashboards(
+                DashboardsError::Unreachable(..)
+                | DashboardsError::Refused { .. }
+                | DashboardsError::Stranger { .. }
+                | DashboardsError::NotImported(_),
+            ) => UNAVAILABLE,
+            Self::Dashboards(DashboardsError::Unable(_)) => CONFIGURATION,
             Self::Verify(VerifyError::Unreachable(_) | VerifyError::Refused { .. }) => UNAVAILABLE,
             Self::Verify(VerifyError::Store(error)) => of_store(error),
             Self::Verify(VerifyError::Read { .. } | VerifyError::Damaged { .. }) => INPUT_OUTPUT,

@@ -78,6 +78,24 @@ pub enum Kind {
     Json,
     /// One JSON value a line.
     Ndjson,
+    /// A form with a file in it, made by [`form`].
+    Form,
+}
+
+macro_rules! boundary {
+    () => {
+        "logweir-4b1f6e0c9a7d"
+    };
+}
+
+/// A form whose only field, `file`, is a file of this name and content. The content must have no line that starts with
+/// `--`, as no JSON has.
+#[must_use]
+pub fn form(name: &str, content: &str) -> Bytes {
+    debug_assert!(!content.lines().any(|line| line.starts_with("--")), "it would end there");
+    let between = concat!("--", boundary!());
+    let about = format!("Content-Disposition: form-data; name=\"file\"; filename=\"{name}\"");
+    Bytes::from(format!("{between}\r\n{about}\r\nContent-Type: application/ndjson\r\n\r\n{content}\r\n{between}--\r\n"))
 }
 
 /// One request.
@@ -238,10 +256,13 @@ impl Client {
         Self::build(&cfg.urls, &cfg.tls, &login, HeaderMap::new())
     }
 
-    /// A client for Kibana at `url`, which wants a header of its own on everything that writes.
+    /// A client for Kibana or OpenSearch Dashboards at `url`. Each wants a header of its own on everything that writes,
+    /// and does not mind the other's, so that nobody needs to know before which of them answers.
     pub fn kibana(url: &str, tls: &config::Tls, login: Login) -> Result<Self, ClientError> {
         let mut headers = HeaderMap::new();
-        headers.insert(HeaderName::from_static("kbn-xsrf"), HeaderValue::from_static("logweir"));
+        for name in ["kbn-xsrf", "osd-xsrf"] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static("logweir"));
+        }
         Self::build(&[url.to_owned()], tls, &login, headers)
     }
 
@@ -393,6 +414,7 @@ fn headers(request: &Request<'_>) -> HeaderMap {
         match request.kind {
             Kind::Json => json,
             Kind::Ndjson => HeaderValue::from_static("application/x-ndjson"),
+            Kind::Form => HeaderValue::from_static(concat!("multipart/form-data; boundary=", boundary!())),
         },
     );
     if request.gzip {

@@ -26,15 +26,24 @@ pub enum Login {
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct AuthError {
-    /// The key that says where it is.
+    /// The key that says where it is, in its section.
     pub key: &'static str,
     text: String,
 }
 
-const API_KEY_FILE: &str = "elasticsearch.auth.api_key_file";
-const PASSWORD_FILE: &str = "elasticsearch.auth.password_file";
+const API_KEY_FILE: &str = "api_key_file";
+const PASSWORD_FILE: &str = "password_file";
 
 impl Auth {
+    /// Whether anything is configured here.
+    pub(super) fn is_given(&self) -> bool {
+        self.api_key.is_some()
+            || self.api_key_file.is_some()
+            || self.username.is_some()
+            || self.password.is_some()
+            || self.password_file.is_some()
+    }
+
     /// Reads the secrets: from the configuration itself, from files, or from systemd's credentials.
     ///
     /// # Errors

@@ -331,18 +331,22 @@ impl Loaded {
         if self.config.sources.is_empty() {
             problems.push(("sources".to_owned(), "there is none; name at least one".to_owned()));
         }
-        if let Err(error) = self.config.elasticsearch.auth.resolve() {
-            problems.push((error.key.to_owned(), error.to_string()));
-        }
-        let tls = &self.config.elasticsearch.tls;
-        let files: [(&str, Option<&PathBuf>); 2] =
-            [("ca_file", tls.ca_file.as_ref()), ("client_certificate_file", tls.client_certificate_file.as_ref())];
-        for (name, file) in files {
-            if let Some((file, error)) =
-                file.and_then(|file| std::fs::File::open(file).err().map(|error| (file, error)))
-            {
-                problems
-                    .push((format!("elasticsearch.tls.{name}"), format!("cannot read {}: {error}", file.display())));
+        let (elasticsearch, kibana) = (&self.config.elasticsearch, &self.config.kibana);
+        for (section, auth, tls) in
+            [("elasticsearch", &elasticsearch.auth, &elasticsearch.tls), ("kibana", &kibana.auth, &kibana.tls)]
+        {
+            if let Err(error) = auth.resolve() {
+                problems.push((format!("{section}.auth.{}", error.key), error.to_string()));
+            }
+            let files: [(&str, Option<&PathBuf>); 2] =
+                [("ca_file", tls.ca_file.as_ref()), ("client_certificate_file", tls.client_certificate_file.as_ref())];
+            for (name, file) in files {
+                if let Some((file, error)) =
+                    file.and_then(|file| std::fs::File::open(file).err().map(|error| (file, error)))
+                {
+                    problems
+                        .push((format!("{section}.tls.{name}"), format!("cannot read {}: {error}", file.display())));
+                }
             }
         }
         none_of(problems.into_iter().map(|(key, text)| Problem { origin: self.origins.of(&key), key, text }).collect())

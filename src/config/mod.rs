@@ -60,7 +60,7 @@ pub struct Config {
     pub dead_letters: DeadLetters,
     /// What logweir says of itself.
     pub telemetry: Telemetry,
-    /// The Kibana that `check` asks.
+    /// Where `setup --dashboards` imports.
     pub kibana: Kibana,
     /// How it ends.
     pub shutdown: Shutdown,
@@ -380,6 +380,12 @@ pub struct Tls {
     pub insecure: bool,
 }
 
+impl Tls {
+    fn is_given(&self) -> bool {
+        self.ca_file.is_some() || self.client_certificate_file.is_some() || self.insecure
+    }
+}
+
 /// Whether request bodies are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -551,12 +557,20 @@ pub enum LogFormat {
     Json,
 }
 
-/// The Kibana that `check` asks, whether it answers.
+/// The Kibana, or OpenSearch Dashboards, that `check` asks and `setup --dashboards` imports into.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Kibana {
-    /// Its address; none if not given.
+    /// Its address with its base path; none if not given.
     pub url: Option<String>,
+    /// The space, by the id in its address (`/s/ID`); the default one if not given.
+    pub space: Option<String>,
+    /// Which indices the boards show, as an index pattern has them; told from the sources' targets if not given.
+    pub index_pattern: Option<String>,
+    /// How to log in; as in Elasticsearch if nothing is given.
+    pub auth: Auth,
+    /// How to trust; as in Elasticsearch if nothing is given.
+    pub tls: Tls,
 }
 
 /// How it ends.
@@ -574,6 +588,47 @@ impl Default for Shutdown {
 }
 
 impl Config {
+    /// The login for Kibana, and the section that says it.
+    #[must_use]
+    pub fn kibana_auth(&self) -> (&'static str, &Auth) {
+        match self.kibana.auth.is_given() {
+            true => ("kibana.auth", &self.kibana.auth),
+            false => ("elasticsearch.auth", &self.elasticsearch.auth),
+        }
+    }
+
+    /// How to trust Kibana.
+    #[must_use]
+    pub fn kibana_tls(&self) -> &Tls {
+        if self.kibana.tls.is_given() { &self.kibana.tls } else { &self.elasticsearch.tls }
+    }
+
+    /// The Kibana space, if it is not the default one.
+    #[must_use]
+    pub fn kibana_space(&self) -> Option<&str> {
+        self.kibana.space.as_deref().filter(|space| *space != "default")
+    }
+
+    /// Which indices the boards show: what is configured, else every target: `logs-*` for data streams, and dated
+    /// indices by their pattern.
+    #[must_use]
+    pub fn kibana_index_pattern(&self) -> String {
+        if let Some(pattern) = &self.kibana.index_pattern {
+            return pattern.clone();
+        }
+        let mut patterns = Vec::new();
+        for source in &self.sources {
+            let pattern = match source.target(&self.elasticsearch) {
+                Target::DataStream(_) => "logs-*".to_owned(),
+                dated @ Target::Dated(_) => dated.everything(),
+            };
+            if !patterns.contains(&pattern) {
+                patterns.push(pattern);
+            }
+        }
+        patterns.join(",")
+    }
+
     /// Small, safe values for tests: everything is kept below `dir`, no port is opened, nothing is waited for long.
     #[must_use]
     pub fn for_test(dir: &Path) -> Self {

@@ -122,10 +122,12 @@ fn what_cannot_work_together_is_refused_with_the_key_to_change() {
         ("sources:\n- {name: a, paths: [/x], dataset: d}\n- {name: a, paths: [/x], dataset: d}\n".to_owned(), "t.yaml:3: sources.1.name: `a` is the name of sources.0 already\nt.yaml:3: sources.1.paths.0: `/x` is a path of source `a` already".to_owned()),
         ("batch: {max_bytes: 512KiB}\nread: {max_line_bytes: 65MiB}\n".to_owned(), "t.yaml:2: read.max_line_bytes: `65MiB` is more than `64MiB`\nt.yaml:1: batch.max_bytes: `512KiB` is less than read.max_line_bytes, `65MiB`".to_owned()),
         ("batch: {max_memory: 3MiB}\n".to_owned(), "t.yaml:1: batch.max_memory: `3MiB` is less than twice batch.max_bytes, `2MiB`".to_owned()),
-        ("elasticsearch: {urls: [localhost:9200, 'ftp://a', 'http://u:secret@a']}\n".to_owned(), "t.yaml:1: elasticsearch.urls.0: `localhost:9200` must start with `http://` or `https://`\nt.yaml:1: elasticsearch.urls.1: `ftp://a` must start with `http://` or `https://`\nt.yaml:1: elasticsearch.urls.2: has a login in it; that goes into elasticsearch.auth, where it is not shown".to_owned()),
+        ("elasticsearch: {urls: [localhost:9200, 'ftp://a', 'http://u:secret@a']}\n".to_owned(), "t.yaml:1: elasticsearch.urls.0: `localhost:9200` must start with `http://` or `https://`\nt.yaml:1: elasticsearch.urls.1: `ftp://a` must start with `http://` or `https://`\nt.yaml:1: elasticsearch.urls.2: has a login in it; that goes into the section `auth`, where it is not shown".to_owned()),
         ("elasticsearch: {auth: {api_key: x, username: u}}\n".to_owned(), "t.yaml:1: elasticsearch.auth: has an API key and a user name or password; choose one\nt.yaml:1: elasticsearch.auth: has `username` without `password` or `password_file`".to_owned()),
         ("elasticsearch:\n  retry: {min_delay: 1m}\n".to_owned(), "t.yaml:2: elasticsearch.retry.min_delay: `1m` is more than elasticsearch.retry.max_delay, `30s`".to_owned()),
         ("elasticsearch: {template: {priority: 100}}\n".to_owned(), "t.yaml:1: elasticsearch.template.priority: `100` is not above 100, the priority of the built-in template".to_owned()),
+        ("kibana: {url: a, space: Ops, auth: {password: x}, index_pattern: 'Logs-*'}\n".to_owned(), "t.yaml:1: kibana.url: `a` is not an address such as `http://localhost:9200`: relative URL without a base\nt.yaml:1: kibana.auth: has a password without `username`\nt.yaml:1: kibana.space: `Ops` is not the id of a space, as its address has it after `/s/`: lower case letters, digits, `_` and `-`\nt.yaml:1: kibana.index_pattern: `Logs-*` has a 'L'; write a pattern such as `logs-*,web-*`".to_owned()),
+        ("kibana: {space: '', index_pattern: ''}\n".to_owned(), "t.yaml:1: kibana.space: `` is not the id of a space, as its address has it after `/s/`: lower case letters, digits, `_` and `-`\nt.yaml:1: kibana.index_pattern: is empty; leave it out to have it told from the sources".to_owned()),
         ("telemetry: {listen: localhost, log_level: inof}\n".to_owned(), "t.yaml:1: telemetry.listen: `localhost` is not an address with its port, such as `127.0.0.1:9464`\nt.yaml:1: telemetry.log_level: `inof` is not a level; write error, warn, info, debug, trace or off, or `target=level`".to_owned()),
     ] {
         assert_eq!(refusal(&yaml, &[], &[]), expected, "\n{yaml}");
@@ -315,6 +317,40 @@ fn ready_needs_a_source_and_its_secrets() {
     let second = lines.next().unwrap_or_default();
     assert!(second.ends_with("t.yaml:1: elasticsearch.auth.api_key_file: cannot read /nonexistent/key: No such file or directory (os error 2)"), "{second}");
     assert!(load_text(MINIMAL, &[], &[]).unwrap().ready().is_ok());
+}
+
+#[test]
+fn a_secret_of_kibana_that_cannot_be_read_is_named_by_its_own_key() {
+    let yaml = format!("{MINIMAL}kibana:\n  auth: {{username: u, password_file: /nonexistent/p}}\n");
+    let text = load_text(&yaml, &[], &[]).unwrap().ready().unwrap_err().to_string();
+    assert!(text.contains("t.yaml:3: kibana.auth.password_file: cannot read /nonexistent/p"), "{text}");
+}
+
+#[test]
+fn kibana_logs_in_and_trusts_as_elasticsearch_does_unless_it_has_a_section_of_its_own() {
+    let elasticsearch = "elasticsearch: {auth: {api_key: a}, tls: {ca_file: /a}}\n";
+    let config = |kibana: &str| load_text(&format!("{elasticsearch}{kibana}"), &[], &[]).unwrap().config;
+    let seen = |config: &Config| {
+        (config.kibana_auth().0, config.kibana_tls().ca_file.as_ref().map(|file| file.display().to_string()))
+    };
+    assert_eq!(seen(&config("")), ("elasticsearch.auth", Some("/a".to_owned())));
+    let own = config("kibana: {auth: {username: u, password: p}, tls: {insecure: true}}\n");
+    assert_eq!(seen(&own), ("kibana.auth", None));
+    assert!(own.kibana_tls().insecure);
+}
+
+#[test]
+fn the_boards_show_every_target_unless_an_index_pattern_is_given() {
+    let source = |name: &str, more: &str| format!("- {{name: {name}, paths: [/{name}], dataset: d{more}}}\n");
+    let pattern = |sources: &[String], more: &str| {
+        load_text(&format!("sources:\n{}{more}", sources.concat()), &[], &[]).unwrap().config.kibana_index_pattern()
+    };
+    let (stream, dated) = (source("a", ""), source("b", ", index: 'web-%Y.%m.%d'"));
+    assert_eq!(pattern(&[stream.clone(), source("c", "")], ""), "logs-*");
+    assert_eq!(pattern(std::slice::from_ref(&dated), ""), "web-*");
+    assert_eq!(pattern(&[dated, stream.clone()], ""), "web-*,logs-*");
+    assert_eq!(pattern(std::slice::from_ref(&stream), "elasticsearch: {index: 'old-%Y'}\n"), "old-*");
+    assert_eq!(pattern(&[stream], "kibana: {index_pattern: 'eu:logs-*'}\n"), "eu:logs-*");
 }
 
 #[test]

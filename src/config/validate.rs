@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use super::units::{ByteSize, Span};
 use super::{
-    Auth, Batch, Config, Elasticsearch, Format, METRICS_DATASET, Mode, OnDone, Source, StartAt, Telemetry, globs,
+    Auth, Batch, Config, Elasticsearch, Format, Kibana, METRICS_DATASET, Mode, OnDone, Source, StartAt, Telemetry, globs,
 };
 
 /// A key and what is wrong with its value.
@@ -34,9 +34,7 @@ pub fn check(config: &Config, problems: &mut Vec<Wrong>) {
     check.batch(&config.batch, config.read.max_line_bytes);
     check.elasticsearch(&config.elasticsearch);
     check.telemetry(&config.telemetry);
-    if let Some(url) = &config.kibana.url {
-        check.url("kibana.url", url);
-    }
+    check.kibana(&config.kibana);
 }
 
 struct Check<'a> {
@@ -270,7 +268,7 @@ impl Check<'_> {
         for (index, url) in elasticsearch.urls.iter().enumerate() {
             self.url(&format!("elasticsearch.urls.{index}"), url);
         }
-        self.auth(&elasticsearch.auth);
+        self.auth("elasticsearch.auth", &elasticsearch.auth);
         self.name_part("elasticsearch.namespace", &elasticsearch.namespace);
         if let Some(index) = &elasticsearch.index {
             self.index("elasticsearch.index", index);
@@ -293,31 +291,56 @@ impl Check<'_> {
         }
     }
 
-    fn auth(&mut self, auth: &Auth) {
-        const KEY: &str = "elasticsearch.auth";
+    fn kibana(&mut self, kibana: &Kibana) {
+        if let Some(url) = &kibana.url {
+            self.url("kibana.url", url);
+        }
+        self.auth("kibana.auth", &kibana.auth);
+        if let Some(space) = &kibana.space {
+            let named = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+            if space.is_empty() || !space.chars().all(named) {
+                let text = format!(
+                    "`{space}` is not the id of a space, as its address has it after `/s/`: lower case letters, digits, `_` and `-`"
+                );
+                self.wrong("kibana.space", text);
+            }
+        }
+        if let Some(pattern) = &kibana.index_pattern {
+            // As for an index, but several may be named, and with `*` and the names of other clusters.
+            let illegal = |c: char| c.is_uppercase() || (ILLEGAL.contains(&c) && !matches!(c, '*' | ',' | ':'));
+            if pattern.is_empty() {
+                self.wrong("kibana.index_pattern", "is empty; leave it out to have it told from the sources");
+            } else if let Some(illegal) = pattern.chars().find(|c| illegal(*c)) {
+                let text = format!("`{pattern}` has a {illegal:?}; write a pattern such as `logs-*,web-*`");
+                self.wrong("kibana.index_pattern", text);
+            }
+        }
+    }
+
+    fn auth(&mut self, key: &str, auth: &Auth) {
         let api_key = auth.api_key.is_some() || auth.api_key_file.is_some();
         let password = auth.password.is_some() || auth.password_file.is_some();
         if api_key && (password || auth.username.is_some()) {
-            self.wrong(KEY, "has an API key and a user name or password; choose one");
+            self.wrong(key, "has an API key and a user name or password; choose one");
         }
         if auth.api_key.is_some() && auth.api_key_file.is_some() {
-            self.wrong(KEY, "has both `api_key` and `api_key_file`; choose one");
+            self.wrong(key, "has both `api_key` and `api_key_file`; choose one");
         }
         if auth.password.is_some() && auth.password_file.is_some() {
-            self.wrong(KEY, "has both `password` and `password_file`; choose one");
+            self.wrong(key, "has both `password` and `password_file`; choose one");
         }
         if auth.username.is_some() && !password {
-            self.wrong(KEY, "has `username` without `password` or `password_file`");
+            self.wrong(key, "has `username` without `password` or `password_file`");
         }
         if password && auth.username.is_none() {
-            self.wrong(KEY, "has a password without `username`");
+            self.wrong(key, "has a password without `username`");
         }
         if auth.username.as_deref() == Some("") {
-            self.wrong(format!("{KEY}.username"), "is empty");
+            self.wrong(format!("{key}.username"), "is empty");
         }
         for (name, secret) in [("api_key", &auth.api_key), ("password", &auth.password)] {
             if secret.as_ref().is_some_and(|secret| secret.expose().is_empty()) {
-                self.wrong(format!("{KEY}.{name}"), "is empty");
+                self.wrong(format!("{key}.{name}"), "is empty");
             }
         }
     }
@@ -336,7 +359,7 @@ impl Check<'_> {
             }
         };
         if !url.username().is_empty() || url.password().is_some() {
-            self.wrong(key, "has a login in it; that goes into elasticsearch.auth, where it is not shown");
+            self.wrong(key, "has a login in it; that goes into the section `auth`, where it is not shown");
         } else if !matches!(url.scheme(), "http" | "https") {
             self.wrong(key, format!("`{text}` must start with `http://` or `https://`"));
         } else if url.query().is_some() || url.fragment().is_some() {

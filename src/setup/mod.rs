@@ -1,8 +1,10 @@
-//! What Elasticsearch needs before the first document: component templates, one index template a data set, retention.
+//! What Elasticsearch needs before the first document: component templates, one index template a data set, retention; and
+//! the boards in Kibana.
 //!
 //! Setup can be repeated: it looks first, writes only what differs, and deletes nothing. The templates match only our own
 //! data sets, never `logs-*-*`.
 
+pub mod dashboards;
 mod templates;
 
 pub use templates::METRICS_FIELDS;
@@ -40,7 +42,7 @@ impl Change {
 }
 
 /// One setting that differs.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// Dotted path in the object.
     pub path: String,
