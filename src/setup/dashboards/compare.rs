@@ -4,7 +4,8 @@
 //! not compared with the file. Each object but an index pattern carries a mark, the hash of what was imported; a mark that
 //! is right and an object that was not written since the import say that nothing is to be done. All objects of one import
 //! have one time (`updated_at`), so one that is later than others with the right mark was changed by hand. Index patterns
-//! Kibana writes to by itself (their list of fields): of these the attributes that we set are compared, as values.
+//! Kibana writes to by itself (their list of fields, and more into each format): of these it is compared whether they have
+//! what we set, as values.
 
 use std::collections::BTreeMap;
 
@@ -96,7 +97,7 @@ fn index_pattern(wanted: &Value, there: &Value) -> Standing {
     let (wanted, there) = (wanted.as_object().unwrap_or(&none), there.as_object().unwrap_or(&none));
     let differences: Vec<Difference> = wanted
         .iter()
-        .filter(|(name, value)| there.get(*name).is_none_or(|other| meaning(other) != meaning(value)))
+        .filter(|(name, value)| !there.get(*name).is_some_and(|other| has(&meaning(other), &meaning(value))))
         .map(|(name, value)| Difference {
             path: format!("attributes.{name}"),
             before: there.get(name).map(|value| meaning(value).to_string()),
@@ -116,6 +117,16 @@ fn index_pattern(wanted: &Value, there: &Value) -> Standing {
     };
     let lost = there.iter().filter(|(name, value)| !wanted.contains_key(*name) && by_hand(name, value));
     Standing::Differs { differences, lost: lost.map(|(name, _)| name.clone()).collect() }
+}
+
+/// Whether `there` says all that `wanted` does; objects may say more.
+fn has(there: &Value, wanted: &Value) -> bool {
+    match (there, wanted) {
+        (Value::Object(there), Value::Object(wanted)) => {
+            wanted.iter().all(|(name, value)| there.get(name).is_some_and(|other| has(other, value)))
+        }
+        _ => there == wanted,
+    }
 }
 
 /// What an attribute says: many are JSON in a text.
@@ -189,6 +200,11 @@ mod tests {
             compare(std::slice::from_ref(&pattern), &present).remove(0)
         };
         let formats = "{\"a\": {\"id\":\"bytes\"} }";
+        // As OpenSearch Dashboards leaves it once it was used.
+        let used = r#"{"a":{"id":"bytes","params":{"parsedUrl":{"origin":"http://a:5601"}}},"b":{"id":"url"}}"#;
+        assert_eq!(standing(json!({"title": "logs-*", "fieldFormatMap": used, "fields": "[{}]"})), Standing::Unchanged);
+        let changed = json!({"title": "logs-*", "fieldFormatMap": r#"{"a":{"id":"url"}}"#});
+        assert!(matches!(standing(changed), Standing::Differs { .. }));
         let kibanas =
             json!({"title": "logs-*", "fieldFormatMap": formats, "fields": "[{}]", "fieldAttrs": "{\"a\":{}}"});
         assert_eq!(standing(kibanas), Standing::Unchanged);
