@@ -4,202 +4,29 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
+use integration_tests::nginx::{Authority, Nginx, RELOADABLE, SERVER, WORDS};
 use integration_tests::node::{PATIENCE, until};
 use integration_tests::numbered::{Load, assert_each_is_there_once, counted};
 use integration_tests::{Daemon, Node, Run, Workspace};
 use serde_json::json;
 
 const LINES: usize = 300;
-/// As Elasticsearch says it.
-const WORDS: &str = "unable to authenticate user [logweir] for REST request";
 
-/// A certificate authority, made by openssl, and what it signed.
-struct Authority {
-    dir: tempfile::TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let authority = Self { dir: tempfile::tempdir().expect("a directory") };
-        let subject = ["-subj", "/CN=logweir test authority", "-out", "ca.pem", "-keyout", "ca.key"];
-        authority.openssl(&[&["req", "-x509", "-days", "2"], &KEY[..], &subject].concat());
-        authority.sign("server", SERVER);
-        authority.sign("client", "extendedKeyUsage = clientAuth\n");
-        let (certificate, key) = (authority.read("client.pem"), authority.read("client.key"));
-        fs::write(authority.path("client-both.pem"), certificate + &key).expect("room");
-        authority
-    }
-
-    fn sign(&self, name: &str, extensions: &str) {
-        let [request, key, certificate, subject, file] =
-            [".csr", ".key", ".pem", "", ".ext"].map(|end| format!("{name}{end}"));
-        fs::write(self.path(&file), extensions).expect("room");
-        let subject = format!("/CN={subject}");
-        self.openssl(&[&["req", "-subj", &subject, "-out", &request, "-keyout", &key], &KEY[..]].concat());
-        let by = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", &file];
-        self.openssl(&[&["x509", "-req", "-in", &request, "-out", &certificate], &by[..]].concat());
-    }
-
-    fn openssl(&self, arguments: &[&str]) {
-        let output = Command::new("openssl").args(arguments).current_dir(self.dir.path()).output();
-        let output = output.expect("openssl (Debian: package openssl)");
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).expect("openssl made it")
-    }
-}
-
-const SERVER: &str = "subjectAltName = IP:127.0.0.1, DNS:localhost\nextendedKeyUsage = serverAuth\n";
-const KEY: [&str; 5] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-
-/// Makes nginx run as it does in production, with a master that can be told to reload.
-const RELOADABLE: &str = "# reloadable\n";
-
-/// nginx in front of the shared node; ends with this.
-struct Proxy {
-    authority: Authority,
-    dir: tempfile::TempDir,
-    child: Child,
-    port: u16,
-}
-
-impl Proxy {
-    /// `server` are directives of the server, `location` those of what is passed on, `/` or another path.
-    fn start(server: &str, path: &str, location: &str) -> Self {
-        let authority = Authority::new();
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut last = String::new();
-        // A port that was free may be taken when nginx gets there.
-        for _ in 0..5 {
-            let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
-            let config = configuration(&authority, port, server, path, location);
-            fs::write(dir.path().join("nginx.conf"), config).expect("room");
-            let mut child = nginx(&dir).spawn().expect("nginx (Debian: package nginx-light)");
-            let up = until("nginx to listen or to end", PATIENCE, || {
-                let ended = child.try_wait().expect("it can be asked").is_some();
-                let answers = TcpStream::connect(("127.0.0.1", port)).is_ok();
-                (ended || answers).then_some(!ended)
-            });
-            if up {
-                return Self { authority, dir, child, port };
-            }
-            last = fs::read_to_string(dir.path().join("error.log")).unwrap_or_default();
-        }
-        panic!("nginx does not start: {last}");
-    }
-
-    /// With nothing but TLS.
-    fn plain() -> Self {
-        Self::start("", "/", "")
-    }
-
-    /// With a login as Elasticsearch has it.
-    fn with_login(password: &str) -> Self {
-        let proxy = Self::start("", "/", "auth_basic elasticsearch;\nauth_basic_user_file users;");
-        proxy.expect_password(password);
-        proxy
-    }
-
-    /// nginx looks into the file at each request.
-    fn expect_password(&self, password: &str) {
-        fs::write(self.dir.path().join("users"), format!("logweir:{{PLAIN}}{password}\n")).expect("room");
-    }
-
-    fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
-    }
-
-    /// Reads its configuration and certificates again, if it is [`RELOADABLE`]; connections that are idle end.
-    fn reload(&self) {
-        let status = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status();
-        assert!(status.expect("kill runs").success());
-    }
-
-    /// The certificate that a new connection is shown.
-    fn shown(&self) -> Vec<u8> {
-        let address = format!("127.0.0.1:{}", self.port);
-        let output = Command::new("openssl").args(["s_client", "-connect", &address]).stdin(Stdio::null()).output();
-        let text = String::from_utf8_lossy(&output.expect("openssl").stdout).into_owned();
-        let begin = text.find("-----BEGIN CERTIFICATE").map(|at| &text[at..]).unwrap_or_default();
-        begin.split("-----END").next().unwrap_or_default().as_bytes().to_vec()
-    }
-
-    /// The YAML that trusts our authority.
-    fn trust(&self) -> String {
-        format!("ca_file: '{}'", self.authority.path("ca.pem").display())
-    }
-
-    /// Requests whose log line contains `part`.
-    fn requests(&self, part: &str) -> Vec<String> {
-        let log = fs::read_to_string(self.dir.path().join("requests.log")).unwrap_or_default();
-        log.lines().filter(|line| line.contains(part)).map(ToOwned::to_owned).collect()
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        // Not killed: with a master process, that would leave its workers behind.
-        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        let _ = self.child.wait();
-    }
-}
-
-fn nginx(dir: &tempfile::TempDir) -> Command {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = Command::new("nginx");
-    command.env("PATH", format!("{path}:/usr/sbin")).arg("-p").arg(dir.path()).args(["-e", "error.log", "-c"]);
-    command.arg(dir.path().join("nginx.conf")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command
-}
-
-fn configuration(authority: &Authority, port: u16, server: &str, path: &str, location: &str) -> String {
-    let node = &Node::shared().url;
-    let certificates = authority.dir.path().display();
-    let master = if server == RELOADABLE { "on" } else { "off" };
-    let server = server.replace("{certificates}", &certificates.to_string());
-    let refusal = json!({"error": {"type": "security_exception", "reason": WORDS}, "status": 401});
-    format!(
-        "daemon off; master_process {master}; user root; pid nginx.pid;
-events {{}}
-http {{
-    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
-    client_max_body_size 0;
-    log_format ours '$request_method $uri status=$status encoding=$http_content_encoding';
-    access_log requests.log ours;
-    server {{
-        listen 127.0.0.1:{port} ssl;
-        ssl_certificate {certificates}/server.pem;
-        ssl_certificate_key {certificates}/server.key;
-        {server}
-        error_page 401 /refused;
-        location = /refused {{ internal; default_type application/json; return 401 '{refusal}'; }}
-        location {path} {{ {location} proxy_pass {node}/; }}
-    }}
-}}
-"
-    )
+fn node() -> &'static str {
+    &Node::shared().url
 }
 
 /// A log that is indexed by way of a proxy.
 struct Way {
     workspace: Workspace,
-    proxy: Proxy,
+    proxy: Nginx,
     target: String,
     dataset: String,
 }
 
 impl Way {
-    fn new(name: &str, proxy: Proxy) -> Self {
+    fn new(name: &str, proxy: Nginx) -> Self {
         let workspace = Workspace::through(&proxy.url(), Node::shared());
         let dataset = format!("tls.{name}");
         let mut text = String::new();
@@ -277,14 +104,14 @@ impl Way {
 
 #[test]
 fn an_authority_that_is_configured_is_trusted() {
-    let way = Way::new("trusted", Proxy::plain());
+    let way = Way::new("trusted", Nginx::plain(node()));
     way.configure(&format!("tls: {{{}}}", way.proxy.trust()));
     way.assert_works();
 }
 
 #[test]
 fn an_authority_that_is_not_configured_is_not_trusted_and_the_message_says_certificate() {
-    let way = Way::new("untrusted", Proxy::plain());
+    let way = Way::new("untrusted", Nginx::plain(node()));
     way.configure("");
     let run = way.in_vain();
     assert!(run.stderr.contains("certificate"), "{}", run.stderr);
@@ -303,7 +130,7 @@ fn an_authority_that_is_not_configured_is_not_trusted_and_the_message_says_certi
 
 #[test]
 fn what_is_sent_later_says_certificate_too() {
-    let way = Way::new("later", Proxy::plain());
+    let way = Way::new("later", Nginx::plain(node()));
     way.configure(&format!("tls: {{{}}}", way.proxy.trust()));
     way.assert_works();
     // Nothing is asked before the first document now.
@@ -317,14 +144,14 @@ fn what_is_sent_later_says_certificate_too() {
 
 #[test]
 fn insecure_turns_verification_off() {
-    let way = Way::new("insecure", Proxy::plain());
+    let way = Way::new("insecure", Nginx::plain(node()));
     way.configure("tls: {insecure: true}");
     way.assert_works();
 }
 
 #[test]
 fn a_right_password_is_let_in() {
-    let way = Way::new("login", Proxy::with_login("päss word!"));
+    let way = Way::new("login", Nginx::with_login(node(), "päss word!"));
     let auth = "auth: {username: logweir, password: 'päss word!'}";
     way.configure(&format!("tls: {{{}}}, {auth}", way.proxy.trust()));
     way.assert_works();
@@ -332,7 +159,7 @@ fn a_right_password_is_let_in() {
 
 #[test]
 fn a_wrong_password_holds_everything_and_drops_nothing() {
-    let way = Way::new("wrong", Proxy::with_login("right"));
+    let way = Way::new("wrong", Nginx::with_login(node(), "right"));
     let password = way.workspace.path("password");
     fs::write(&password, "guessed-at\n").expect("room");
     let auth = format!("auth: {{username: logweir, password_file: '{}'}}", password.display());
@@ -354,7 +181,7 @@ fn a_wrong_password_holds_everything_and_drops_nothing() {
 
 #[test]
 fn a_password_that_is_changed_in_elasticsearch_holds_until_it_is_accepted_again() {
-    let way = Way::new("changed", Proxy::with_login("right"));
+    let way = Way::new("changed", Nginx::with_login(node(), "right"));
     let auth = "auth: {username: logweir, password: right}";
     way.configure(&format!("tls: {{{}}}, {auth}", way.proxy.trust()));
     let log = way.workspace.logs().join("access.log");
@@ -379,7 +206,7 @@ fn a_password_that_is_changed_in_elasticsearch_holds_until_it_is_accepted_again(
 fn an_api_key_is_sent_as_elasticsearch_gave_it() {
     let key = "VnVhQ2ZHY0JDZGJrUW0tZTVhT3g6dWkybHAyYXhUTm1zeWFrdzl0dk5udw==";
     let location = format!("if ($http_authorization != \"ApiKey {key}\") {{ return 401; }}");
-    let way = Way::new("apikey", Proxy::start("", "/", &location));
+    let way = Way::new("apikey", Nginx::start(node(), "", "/", &location));
     let with = |key: &str| way.configure(&format!("tls: {{{}}}, auth: {{api_key: '{key}'}}", way.proxy.trust()));
     with("VnVhQ2ZHY0JDZGJrUW0tZTVhT3g6ZmFsc2U=");
     let run = way.in_vain();
@@ -391,7 +218,8 @@ fn an_api_key_is_sent_as_elasticsearch_gave_it() {
 
 #[test]
 fn a_client_certificate_is_shown_also_beside_a_login() {
-    let proxy = Proxy::start(
+    let proxy = Nginx::start(
+        node(),
         "ssl_client_certificate {certificates}/ca.pem; ssl_verify_client on;",
         "/",
         "auth_basic elasticsearch;\nauth_basic_user_file users;",
@@ -410,7 +238,7 @@ fn a_client_certificate_is_shown_also_beside_a_login() {
 
 #[test]
 fn a_base_path_is_kept_before_every_request() {
-    let way = Way::new("base", Proxy::start("", "/es/", ""));
+    let way = Way::new("base", Nginx::start(node(), "", "/es/", ""));
     let url = format!("{}/es", way.proxy.url());
     way.configure_url(&url, &format!("tls: {{{}}}", way.proxy.trust()));
     way.assert_works();
@@ -423,7 +251,7 @@ fn a_base_path_is_kept_before_every_request() {
 #[test]
 fn bodies_are_compressed_where_that_is_configured_and_not_on_loopback_by_default() {
     for (compression, encoding) in [("gzip", "encoding=gzip"), ("off", "encoding=-"), ("auto", "encoding=-")] {
-        let way = Way::new(&format!("compression.{compression}"), Proxy::plain());
+        let way = Way::new(&format!("compression.{compression}"), Nginx::plain(node()));
         way.configure(&format!("tls: {{{}}}, compression: {compression}", way.proxy.trust()));
         way.assert_works();
         let bulk = way.proxy.requests("/_bulk ");
@@ -438,7 +266,7 @@ fn a_key_that_is_revoked_under_load_and_given_back_costs_nothing() {
     let refused = format!(
         "if ($http_authorization != \"ApiKey {key}\") {{ return 401; }}\nif (-f $document_root/revoked) {{ return 401; }}"
     );
-    let way = Way::new("revoked", Proxy::start("", "/", &refused));
+    let way = Way::new("revoked", Nginx::start(node(), "", "/", &refused));
     way.configure(&format!("tls: {{{}}}, auth: {{api_key: '{key}'}}, retry: {{max_delay: 500ms}}", way.proxy.trust()));
     let target = way.target.clone();
     let log = way.workspace.logs().join("access.log");
@@ -466,7 +294,7 @@ fn a_key_that_is_revoked_under_load_and_given_back_costs_nothing() {
 
 #[test]
 fn a_certificate_is_replaced_while_lines_come_and_only_one_of_another_authority_is_waited_for() {
-    let way = Way::new("renewed", Proxy::start(RELOADABLE, "/", ""));
+    let way = Way::new("renewed", Nginx::start(node(), RELOADABLE, "/", ""));
     way.configure(&format!("tls: {{{}}}, retry: {{max_delay: 500ms}}", way.proxy.trust()));
     let target = way.target.clone();
     let log = way.workspace.logs().join("access.log");

@@ -79,8 +79,8 @@ fn dashboards(args: &SetupArgs, config: &Config, url: &str, out: &mut impl Write
     let server = format!("{}{place}", site.server());
     let done = match (plan.is_settled(), args.dry_run) {
         (true, _) => format!("{server}: nothing to change in {} objects", plan.standings.len()),
-        (false, true) => format!("{server}: would import {} of {} objects", plan.len(), plan.standings.len()),
-        (false, false) => format!("{server}: imported {} of {} objects", plan.len(), plan.standings.len()),
+        (false, true) => format!("{server}: would import {} of {} objects", plan.writes(), plan.standings.len()),
+        (false, false) => format!("{server}: imported {} of {} objects", plan.writes(), plan.standings.len()),
     };
     writeln!(out, "{done}").map_err(cannot_print)?;
     let first = plan.standings.iter().find_map(|(name, _)| name.strip_prefix("dashboard/"));

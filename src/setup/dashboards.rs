@@ -177,7 +177,7 @@ impl Plan {
 
     /// How many objects will be written.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn writes(&self) -> usize {
         self.to_import.len()
     }
 }

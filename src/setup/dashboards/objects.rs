@@ -120,24 +120,26 @@ fn show(object: &mut Value, pattern: &str) {
         attributes["title"] = json!(pattern);
     }
     let Some(Ok(mut state)) = attributes["visState"].as_str().map(serde_json::from_str::<Value>) else { return };
-    if replace(&mut state["params"], pattern) {
+    if replace(&mut state["params"], pattern) > 0 {
         attributes["visState"] = json!(state.to_string());
     }
 }
 
-/// Replaces the texts under `index_pattern`, `series_index_pattern` and the like; whether there were any.
-fn replace(value: &mut Value, pattern: &str) -> bool {
+/// Replaces the texts under `index_pattern`, `series_index_pattern` and the like; how many there were.
+fn replace(value: &mut Value, pattern: &str) -> usize {
     match value {
-        Value::Object(entries) => entries.iter_mut().fold(false, |changed, (name, entry)| {
-            if name.ends_with("index_pattern") && *entry == PATTERN {
+        Value::Object(entries) => entries
+            .iter_mut()
+            .map(|(name, entry)| {
+                if !name.ends_with("index_pattern") || *entry != PATTERN {
+                    return replace(entry, pattern);
+                }
                 *entry = json!(pattern);
-                true
-            } else {
-                replace(entry, pattern) || changed
-            }
-        }),
-        Value::Array(items) => items.iter_mut().fold(false, |changed, item| replace(item, pattern) || changed),
-        _ => false,
+                1
+            })
+            .sum(),
+        Value::Array(items) => items.iter_mut().map(|item| replace(item, pattern)).sum(),
+        _ => 0,
     }
 }
 
