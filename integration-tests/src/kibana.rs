@@ -359,7 +359,7 @@ impl State {
             results.push(result);
             let object = json!({
                 "type": kind, "id": to.2, "updated_at": time, "version": "WzEsMV0=", "references": references,
-                "attributes": migrated(&object["attributes"]),
+                "attributes": migrated(&kind, &object["attributes"]),
             });
             self.objects.insert(to, object);
         }
@@ -384,8 +384,9 @@ impl State {
     }
 }
 
-/// What a later version makes of attributes: texts that hold JSON are written anew, and there are more attributes.
-fn migrated(attributes: &Value) -> Value {
+/// What a later version makes of attributes: texts that hold JSON are written anew, there are more attributes, and once an
+/// index pattern was used it has a list of fields.
+fn migrated(kind: &str, attributes: &Value) -> Value {
     let mut attributes = attributes.clone();
     for (_, value) in attributes.as_object_mut().expect("attributes").iter_mut() {
         let inner = value.as_str().filter(|text| text.starts_with('{'));
@@ -395,6 +396,9 @@ fn migrated(attributes: &Value) -> Value {
         }
     }
     attributes["version"] = json!(1);
+    if kind == "index-pattern" {
+        attributes["fields"] = json!("[{\"name\":\"@timestamp\",\"type\":\"date\",\"count\":1}]");
+    }
     attributes
 }
 

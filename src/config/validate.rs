@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 
 use super::units::{ByteSize, Span};
 use super::{
-    Auth, Batch, Config, Elasticsearch, Format, Kibana, METRICS_DATASET, Mode, OnDone, Source, StartAt, Telemetry, globs,
+    Auth, Batch, Config, Elasticsearch, Format, Kibana, METRICS_DATASET, Mode, OnDone, Source, StartAt, Telemetry,
+    globs,
 };
 
 /// A key and what is wrong with its value.

@@ -7,11 +7,12 @@
 //! Kibana writes to by itself (their list of fields, and more into each format): of these it is compared whether they have
 //! what we set, as values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::super::Difference;
+use super::super::templates::flatten;
+use super::super::{Difference, compare as differences};
 use super::objects::{Key, Object, mark_of};
 
 /// How an object stands.
@@ -92,41 +93,33 @@ pub fn to_import<'a>(wanted: &'a [Object], standings: &[Standing]) -> Vec<&'a Ob
     chosen.map(|(object, _)| object).collect()
 }
 
+/// Only what we set is compared; empty lists and objects say nothing. So Kibana may keep its list of fields there, what it
+/// adds to a format, and what it has beside ours.
 fn index_pattern(wanted: &Value, there: &Value) -> Standing {
-    let none = serde_json::Map::new();
-    let (wanted, there) = (wanted.as_object().unwrap_or(&none), there.as_object().unwrap_or(&none));
-    let differences: Vec<Difference> = wanted
-        .iter()
-        .filter(|(name, value)| !there.get(*name).is_some_and(|other| has(&meaning(other), &meaning(value))))
-        .map(|(name, value)| Difference {
-            path: format!("attributes.{name}"),
-            before: there.get(name).map(|value| meaning(value).to_string()),
-            after: Some(meaning(value).to_string()),
-        })
-        .collect();
+    let (before, after) = (said(there), said(wanted));
+    let mut differences = differences(&before, &after);
+    differences.retain(|difference| difference.after.is_some());
     if differences.is_empty() {
         return Standing::Unchanged;
     }
-    // What Kibana keeps for itself is no loss, and nothing is none either.
-    let by_hand = |name: &str, value: &Value| {
-        !matches!(name, "fields" | "type" | "typeMeta" | "allowNoIndex")
-            && !matches!(meaning(value), Value::Null | Value::Bool(false))
-            && !matches!(meaning(value), Value::String(text) if text.is_empty())
-            && meaning(value) != Value::Array(Vec::new())
-            && meaning(value) != Value::Object(serde_json::Map::new())
-    };
-    let lost = there.iter().filter(|(name, value)| !wanted.contains_key(*name) && by_hand(name, value));
-    Standing::Differs { differences, lost: lost.map(|(name, _)| name.clone()).collect() }
+    let added = before.keys().filter(|path| !after.contains_key(*path)).filter_map(|path| by_hand(path));
+    let lost: BTreeSet<String> = added.map(ToOwned::to_owned).collect();
+    Standing::Differs { differences, lost: lost.into_iter().collect() }
 }
 
-/// Whether `there` says all that `wanted` does; objects may say more.
-fn has(there: &Value, wanted: &Value) -> bool {
-    match (there, wanted) {
-        (Value::Object(there), Value::Object(wanted)) => {
-            wanted.iter().all(|(name, value)| there.get(name).is_some_and(|other| has(other, value)))
-        }
-        _ => there == wanted,
-    }
+/// What people add to an index pattern, if `path` is of that: labels and popularity, fields computed in a search, fields
+/// left out, and formats.
+fn by_hand(path: &str) -> Option<&str> {
+    let of = |name| path.starts_with(name).then_some(name);
+    let format = path.strip_suffix(".id").filter(|path| path.starts_with("fieldFormatMap."));
+    of("fieldAttrs").or_else(|| of("runtimeFieldMap")).or_else(|| of("sourceFilters")).or(format)
+}
+
+/// Each value of an index pattern with its dotted path.
+fn said(attributes: &Value) -> BTreeMap<String, String> {
+    let attributes = attributes.as_object().into_iter().flatten();
+    let attributes = attributes.map(|(name, value)| (name.clone(), meaning(value)));
+    flatten(&Value::Object(attributes.collect()))
 }
 
 /// What an attribute says: many are JSON in a text.
@@ -145,8 +138,7 @@ mod tests {
     const LATE: &str = "2026-11-22T10:00:00.001Z";
 
     fn wanted(kind: &str, id: &str, mark: Option<&str>) -> Object {
-        let attributes = json!({"title": "logs-*", "fieldFormatMap": r#"{"a":{"id":"bytes"}}"#});
-        let value = json!({"type": kind, "id": id, "attributes": attributes, "references": []});
+        let value = json!({"type": kind, "id": id, "attributes": {"title": "logs-*"}, "references": []});
         Object { kind: kind.to_owned(), id: id.to_owned(), value, mark: mark.map(ToOwned::to_owned) }
     }
 
@@ -194,30 +186,29 @@ mod tests {
 
     #[test]
     fn an_index_pattern_is_compared_by_the_meaning_of_what_we_set() {
-        let pattern = wanted("index-pattern", "p", None);
+        let attributes = json!({"title": "logs-*", "fields": "[]", "fieldAttrs": "{}", "fieldFormatMap": r#"{"a.b":{"id":"bytes"}}"#});
+        let value = json!({"attributes": attributes});
+        let pattern = Object { kind: "index-pattern".to_owned(), id: "p".to_owned(), value, mark: None };
         let standing = |attributes: Value| {
             let present = BTreeMap::from([(pattern.key(), json!({"attributes": attributes, "updated_at": LATE}))]);
             compare(std::slice::from_ref(&pattern), &present).remove(0)
         };
-        let formats = "{\"a\": {\"id\":\"bytes\"} }";
-        // As OpenSearch Dashboards leaves it once it was used.
-        let used = r#"{"a":{"id":"bytes","params":{"parsedUrl":{"origin":"http://a:5601"}}},"b":{"id":"url"}}"#;
-        assert_eq!(standing(json!({"title": "logs-*", "fieldFormatMap": used, "fields": "[{}]"})), Standing::Unchanged);
-        let changed = json!({"title": "logs-*", "fieldFormatMap": r#"{"a":{"id":"url"}}"#});
-        assert!(matches!(standing(changed), Standing::Differs { .. }));
-        let kibanas =
-            json!({"title": "logs-*", "fieldFormatMap": formats, "fields": "[{}]", "fieldAttrs": "{\"a\":{}}"});
-        assert_eq!(standing(kibanas), Standing::Unchanged);
-        let other = json!({"title": "web-*", "fieldFormatMap": formats, "fields": "[{}]", "runtimeFieldMap": "{}", "fieldAttrs": "{\"a\":{}}"});
+        // As OpenSearch Dashboards leaves it once it was used, with a label that somebody gave.
+        let used = r#"{"a.b": {"id":"bytes","params":{"parsedUrl":{"origin":"http://a:5601"}}},"c":{"id":"url"}}"#;
+        let labels = r#"{"a.b":{"customLabel":"Size"}}"#;
+        let fields = r#"[{"name":"a.b","count":3}]"#;
+        let kibanas = json!({"title": "logs-*", "fieldFormatMap": used, "fields": fields, "fieldAttrs": labels});
+        assert_eq!(standing(kibanas.clone()), Standing::Unchanged);
+        let mut other = kibanas;
+        other["title"] = json!("web-*");
         let differs = standing(other);
-        let title = Difference {
-            path: "attributes.title".to_owned(),
-            before: Some("\"web-*\"".to_owned()),
-            after: Some("\"logs-*\"".to_owned()),
-        };
-        let lost = vec!["fieldAttrs".to_owned()];
+        let title =
+            Difference { path: "title".to_owned(), before: Some("web-*".to_owned()), after: Some("logs-*".to_owned()) };
+        let lost = vec!["fieldAttrs".to_owned(), "fieldFormatMap.c".to_owned()];
         assert_eq!(differs, Standing::Differs { differences: vec![title], lost });
         assert!(differs.is_conflict());
+        let changed = standing(json!({"title": "logs-*", "fieldFormatMap": r#"{"a.b":{"id":"url"}}"#}));
+        assert!(matches!(changed, Standing::Differs { .. }) && !changed.is_conflict(), "{changed:?}");
     }
 
     #[test]
