@@ -120,10 +120,6 @@ END
   "role_descriptors": {
     "setup": {
       "cluster": ["monitor", "manage_index_templates"],
-      "indices": [{
-        "names": ["logs-shop.*", "logs-logweir.*"],
-        "privileges": ["view_index_metadata"]
-      }],
       "applications": [{
         "application": "kibana-.kibana",
         "privileges": ["feature_savedObjectsManagement.all"],

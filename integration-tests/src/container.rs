@@ -12,7 +12,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use regex::Regex;
@@ -293,6 +293,12 @@ impl Stack {
         service
     }
 
+    /// Its services by name.
+    #[must_use]
+    pub fn model(&self) -> &Value {
+        &self.model
+    }
+
     /// Where a volume's files are, once a service that mounts it was started.
     #[must_use]
     pub fn volume(&self, name: &str) -> PathBuf {
@@ -325,10 +331,12 @@ impl Stack {
     }
 
     /// Runs a service to its end; what it said.
-    #[must_use]
+    ///
+    /// # Panics
+    /// If it fails, or does not end within a minute.
     pub fn finish(&self, service: &str) -> String {
         let mut container = self.start(service);
-        let status = until(&format!("the end of {service}"), PATIENCE, || container.child.try_wait().expect("a child"));
+        let status = until(&format!("the end of {service}"), PATIENCE, || container.ended());
         let log = container.log();
         assert!(status.success(), "{service}: {status}\n{log}");
         log
@@ -384,12 +392,12 @@ impl Stack {
         command.args(["env", "-i", PATH]).args(&environment).args(&argv);
         command.stdin(Stdio::null()).stdout(file.try_clone().expect("a file")).stderr(file);
         let mut child = command.spawn().expect("nsenter (Debian: package util-linux)");
-        // It is itself, and not the shell that mounts, once its root is another one.
-        let pid = child.id();
-        let inside = format!("/proc/{pid}/root");
+        // Until it is itself, and none of those that lead to it.
+        const WAY: [&str; 7] = ["nsenter", "unshare", "sh", "mount", "chroot", "setpriv", "env"];
+        let name = format!("/proc/{}/comm", child.id());
         until(&format!("the start of {service}"), PATIENCE, || {
-            let root = fs::read_link(&inside).unwrap_or_default();
-            (root == image.root || child.try_wait().expect("a child").is_some()).then_some(())
+            let name = fs::read_to_string(&name).unwrap_or_default();
+            (!WAY.contains(&name.trim()) || child.try_wait().expect("a child").is_some()).then_some(())
         });
         Container { child, log, enter, environment }
     }
@@ -488,6 +496,14 @@ impl Container {
         self.child.id()
     }
 
+    /// Its exit status, once it has ended.
+    ///
+    /// # Panics
+    /// If it cannot be asked.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
     /// What it said so far.
     #[must_use]
     pub fn log(&self) -> String {
@@ -500,8 +516,7 @@ impl Container {
     /// If it cannot be started.
     #[must_use]
     pub fn exec(&self, argv: &[String]) -> Output {
-        let mut command = super_command("nsenter");
-        command.args(["--target", &self.child.id().to_string(), "--mount", "--net", "--root", "--wd"]);
+        let mut command = self.enter_namespaces();
         command.args(&self.enter).args(["env", "-i", PATH]).args(&self.environment).args(argv);
         command.stdin(Stdio::null()).output().expect("nsenter")
     }
@@ -510,6 +525,23 @@ impl Container {
     #[must_use]
     pub fn shell(&self, script: &str) -> bool {
         self.exec(&["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()]).status.success()
+    }
+
+    /// The same as root with all that root may, whom only the mounts stop.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn shell_as_root(&self, script: &str) -> bool {
+        let mut command = self.enter_namespaces();
+        command.args(["/bin/sh", "-c", script]).stdin(Stdio::null()).stderr(Stdio::null());
+        command.status().expect("nsenter").success()
+    }
+
+    fn enter_namespaces(&self) -> Command {
+        let mut command = super_command("nsenter");
+        command.args(["--target", &self.child.id().to_string(), "--mount", "--net", "--root", "--wd"]);
+        command
     }
 
     /// Runs a service's health check, as its file has it.
