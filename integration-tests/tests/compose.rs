@@ -445,7 +445,12 @@ fn the_services_run_as_their_file_says_and_every_line_is_proven_to_be_there() {
     until("Kibana's health check", PATIENCE, || kibana.is_healthy(stack.service("kibana")).then_some(()));
 
     let log = stack.finish("setup");
-    assert!(log.contains("_index_template/logweir-shop.access") && log.contains("imported"), "{log}");
+    assert!(
+        log.contains("_index_template/logweir-shop.access")
+            && log.contains("_index_template/logweir-logweir.metrics")
+            && log.contains("imported"),
+        "{log}"
+    );
     let import = servers.kibana.seen("_import");
     assert!(matches!(&import[..], [one] if one.headers["authorization"] == format!("ApiKey {KEY}")), "{import:?}");
 
@@ -478,6 +483,7 @@ fn the_services_run_as_their_file_says_and_every_line_is_proven_to_be_there() {
     for (target, lines) in targets.iter().zip(lines) {
         until(&format!("{lines} documents in {target}"), PATIENCE, || (node.count(target) == lines).then_some(()));
     }
+    until("what logweir says of itself", PATIENCE, || (node.count("logs-logweir.metrics-default") >= 3).then_some(()));
     // Checkpoints follow within a second; `verify` compares no further than they are.
     until("the proof of every line", PATIENCE, || {
         let output = logweir.exec(&["/usr/bin/logweir", "verify", "--output", "json"].map(ToOwned::to_owned));
