@@ -111,7 +111,8 @@ impl Server {
             return Err(DashboardsError::Unable(words));
         };
         match (self.product, numbers(version)) {
-            (Product::OpenSearchDashboards, (2.., _)) | (Product::Kibana, (7, 10..)) => Ok(Set::Seven),
+            // Kibana before 8.8 refuses what is stamped by 8.8, and takes what 7 exported.
+            (Product::OpenSearchDashboards, (2.., _)) | (Product::Kibana, (7, 10..) | (8, ..8)) => Ok(Set::Seven),
             (Product::Kibana, (8.., _)) => Ok(Set::Eight),
             _ => Err(DashboardsError::Unable(format!(
                 "{self} is too old for the dashboards: they need Kibana 7.10 or OpenSearch Dashboards 2.0 or newer"
@@ -471,7 +472,8 @@ mod tests {
         for (version, expected) in [
             ("7.10.2", Ok(Set::Seven)),
             ("7.17.29", Ok(Set::Seven)),
-            ("8.0.0", Ok(Set::Eight)),
+            ("8.7.1", Ok(Set::Seven)),
+            ("8.8.0", Ok(Set::Eight)),
             ("9.2.1", Ok(Set::Eight)),
             ("2.8.0", Ok(Set::Seven)),
             ("3.3.0", Ok(Set::Seven)),

@@ -4,9 +4,9 @@
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// For Kibana 7.10 to 7.17 and OpenSearch Dashboards.
+/// For Kibana 7.10 to 8.7 and OpenSearch Dashboards.
 const SEVEN: &str = include_str!("../../../kibana/logweir-7.ndjson");
-/// For Kibana 8 and later.
+/// For Kibana 8.8 and later.
 const EIGHT: &str = include_str!("../../../kibana/logweir-8.ndjson");
 
 /// The index pattern that the files have.
@@ -21,9 +21,9 @@ const INDEX_PATTERN: &str = "index-pattern";
 /// One of the two files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Set {
-    /// For Kibana 7.10 to 7.17 and OpenSearch Dashboards.
+    /// For Kibana 7.10 to 8.7 and OpenSearch Dashboards.
     Seven,
-    /// For Kibana 8 and later.
+    /// For Kibana 8.8 and later.
     Eight,
 }
 
