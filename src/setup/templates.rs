@@ -309,6 +309,8 @@ pub(super) fn flatten(value: &Value) -> BTreeMap<String, String> {
     for added in [
         "data_stream.hidden",
         "data_stream.allow_custom_routing",
+        // OpenSearch.
+        "data_stream.timestamp_field.name",
         "template.lifecycle.enabled",
         "policy.phases.delete.actions.delete.delete_searchable_snapshot",
     ] {
@@ -394,6 +396,16 @@ mod tests {
         assert_eq!(old[0].0, "_ilm/policy/logweir-streams");
         assert_eq!(old[0].1["policy"]["phases"]["delete"]["min_age"], "60s");
         assert_eq!(old.last().unwrap().1["template"]["settings"]["index"]["lifecycle"]["name"], "logweir-streams");
+    }
+
+    #[test]
+    fn templates_compare_equal_to_what_opensearch_returns_of_them() {
+        let config = config(&json!({"name": "web", "paths": ["/a"], "dataset": "web"}));
+        let objects = objects(&config, ALL);
+        let wanted = &objects.last().unwrap().1;
+        let mut returned = wanted.clone();
+        returned["data_stream"] = json!({"timestamp_field": {"name": "@timestamp"}});
+        assert_eq!(flatten(wanted), flatten(&returned));
     }
 
     #[test]

@@ -184,6 +184,31 @@ fn a_file_is_forgotten_when_what_is_in_flight_is_settled() {
 }
 
 #[test]
+fn what_a_source_settled_stays_its_own_when_files_are_forgotten() {
+    let mut ledger = Ledger::default();
+    for (n, source) in [(0, "web"), (1, "web"), (2, "app")] {
+        ledger.admit(FileRow { source: source.into(), ..new_row(n) }, AHEAD).unwrap();
+        ledger.read(&run(n, 0, 10, n + 1), None).unwrap();
+        ledger.read(&run(n, 10, 20, 5), None).unwrap();
+        // Behind an unsettled span it counts too.
+        ledger.settle(id(n), Span { start: 10, end: 20 }, created(5)).unwrap();
+    }
+    let all = |ledger: &Ledger| {
+        let of = |name: &str| ledger.by_source().get(name).copied().unwrap_or_default().created;
+        (of("web"), of("app"))
+    };
+    assert_eq!(all(&ledger), (10, 5));
+    for n in 0..3 {
+        ledger.settle(id(n), Span { start: 0, end: 10 }, created(n + 1)).unwrap();
+    }
+    assert_eq!(all(&ledger), (13, 8));
+    ledger.forget(id(0));
+    ledger.forget(id(2));
+    assert_eq!(all(&ledger), (13, 8));
+    assert_eq!(ledger.imbalances(), []);
+}
+
+#[test]
 fn counts_that_do_not_add_up_are_named_with_their_file() {
     let mut ledger = ledger_with(3);
     ledger.read(&run(1, 0, 10, 2), None).unwrap();
@@ -418,6 +443,9 @@ proptest! {
                 }
             }
             prop_assert_eq!(ledger.totals(), sum);
+            let mut of_sources = Outcomes::default();
+            ledger.by_source().into_values().for_each(|outcomes| of_sources += outcomes);
+            prop_assert_eq!(of_sources, sum.outcomes);
         }
         // What is on disk after one more commit is what the ledger holds.
         disk.extend(ledger.take_changes().rows.into_iter().map(|row| (row.id, row)));
