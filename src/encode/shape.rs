@@ -115,18 +115,13 @@ impl Shape {
         let mut valid = true;
         for gap in &self.gaps {
             writer.medium(&gap.text, gap.len);
-            let Some(from) = gap.from else { continue };
-            // Said first, because it is nearly always so; then what every document has.
-            match from {
-                From::Slot(field) => match doc.value(field) {
-                    Value::Plain { start, end } => writer.plain(item.line.bytes, start as usize, end as usize),
-                    Value::Ready(ready) => {
-                        let (block, len) = ready.block();
-                        writer.short(block, len);
-                    }
-                    _ => valid &= layout.write_leaf(writer, item, doc, from),
-                },
-                from => valid &= layout.write_leaf(writer, item, doc, from),
+            // Said first, because it is nearly always so.
+            if let Some(From::Slot(field)) = gap.from
+                && let Value::Plain { start, end } = doc.value(field)
+            {
+                writer.plain(item.line.bytes, start as usize, end as usize);
+            } else if let Some(from) = gap.from {
+                valid &= layout.write_leaf(writer, item, doc, from);
             }
         }
         valid
