@@ -13,6 +13,7 @@ pub mod mount;
 pub mod nginx;
 pub mod node;
 pub mod numbered;
+pub mod panels;
 pub mod place;
 pub mod proxy;
 pub mod reference;

@@ -1,0 +1,285 @@
+//! Fills a cluster with what panels show, by the real binary: traffic of the generator in two formats on three hosts, dirty
+//! lines among it, and two real logs; and says what each line must have become.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::interval::Period;
+use super::record::{AccessReader, Datum, Form, Record, Source, days, read_json};
+use crate::{Node, Workspace};
+
+const DAY: i64 = 24 * 3_600_000;
+
+/// What was written, and what it must have become.
+#[derive(Debug)]
+pub struct Filled {
+    /// What each line must have become.
+    pub records: Vec<Record>,
+    /// The times in which there are documents.
+    pub periods: Vec<Period>,
+    /// The files and the configuration; gone with it.
+    pub workspace: Workspace,
+}
+
+/// A file of the generator for each of [`DAYS`].
+struct Traffic {
+    name: &'static str,
+    format: &'static str,
+    /// A day.
+    lines: u64,
+    dirty: f64,
+    seed: u64,
+}
+
+/// Two servers, one of which writes dirt, and the applications behind them.
+const TRAFFIC: [Traffic; 3] = [
+    Traffic { name: "web-1", format: "combined-latency", lines: 2000, dirty: 0.0, seed: 11 },
+    Traffic { name: "web-2", format: "combined-latency", lines: 1300, dirty: 0.03, seed: 12 },
+    Traffic { name: "app", format: "json", lines: 2500, dirty: 0.02, seed: 13 },
+];
+/// Values that the mapping refuses, and how often to repeat them: a line each.
+const REFUSED: [(&str, &str, usize); 17] = [
+    ("error.type", "x", 1025),
+    ("event.duration", "-", 1),
+    ("http.request.bytes", "-", 1),
+    ("http.request.method", "x", 1025),
+    ("http.request.referrer", "x", 8001),
+    ("http.response.body.bytes", "-", 1),
+    ("http.response.bytes", "-", 1),
+    ("http.response.status_code", "-", 1),
+    ("log.level", "x", 1025),
+    ("service.name", "x", 1025),
+    ("source.ip", "x", 1),
+    ("source.port", "-", 1),
+    ("url.original", "x", 8001),
+    ("url.path", "x", 8001),
+    ("url.query", "x", 8001),
+    ("user.name", "x", 1025),
+    ("user_agent.original", "x", 1025),
+];
+/// Two, so that there is one before; each has all of the generator's story.
+const DAYS: [&str; 2] = ["2026-11-19", "2026-11-20"];
+const APACHE_FORM: &str = r#"{apache: '%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i" %D'}"#;
+
+/// Where the documents of a run go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Data streams, `logs-DATASET-default`.
+    Streams,
+    /// Date-named indices that begin with this.
+    Dated(&'static str),
+}
+
+impl Target {
+    fn of_source(self) -> String {
+        match self {
+            Self::Streams => String::new(),
+            Self::Dated(name) => format!(", index: '{name}-%Y.%m.%d'"),
+        }
+    }
+
+    fn index(self, dataset: &str, record: &Record) -> String {
+        match self {
+            Self::Streams => format!("logs-{dataset}-default"),
+            Self::Dated(name) => {
+                let day = super::interval::iso(record.time());
+                format!("{name}-{}", day[..10].replace('-', "."))
+            }
+        }
+    }
+}
+
+/// Writes the files, configures, and reads what each line must become; nothing is indexed yet.
+///
+/// # Panics
+/// If the generator fails, or reads back other counts than it says it wrote.
+#[must_use]
+pub fn written(node: &Node, target: Target) -> Filled {
+    let workspace = Workspace::new(node);
+    let mut sources = String::new();
+    let mut records = Vec::new();
+    for traffic in &TRAFFIC {
+        let Traffic { name, format, .. } = traffic;
+        let (dataset, form, host) = match *format {
+            "json" => ("shop.application", "json".to_owned(), "app-1"),
+            _ => ("shop.access", APACHE_FORM.to_owned(), *name),
+        };
+        // Applications say themselves which service they are.
+        let fields = match *format {
+            "json" => vec![("host.name", host)],
+            _ => vec![("host.name", host), ("service.name", "frontend")],
+        };
+        let shown: Vec<String> = fields.iter().map(|(field, value)| format!("{field}: {value}")).collect();
+        sources += &format!(
+            "  - {{name: {name}, paths: ['{{logs}}/{name}/*'], format: {form}, dataset: {dataset}, fields: {{{}}}{}}}\n",
+            shown.join(", "),
+            target.of_source()
+        );
+        records.extend(generated(&workspace, traffic, dataset, &fields, target));
+    }
+    for (file, form, dataset) in [
+        ("nasa-http-1995-08-01.log", Form::Common, "nasa.access"),
+        ("apache-combined-2015-05.log", Form::Combined, "apache.access"),
+    ] {
+        let path = workspace.take_data(file);
+        let format = if form == Form::Common { "common" } else { "combined" };
+        sources += &format!(
+            "  - {{name: {dataset}, paths: ['{}'], format: {format}, dataset: {dataset}{}}}\n",
+            path.display(),
+            target.of_source()
+        );
+        let text = fs::read(&path).expect("the log is there");
+        let source = Source {
+            index: &format!("logs-{dataset}-default"),
+            dataset,
+            path: path.to_str().expect("UTF-8"),
+            fields: &[("host.name", "test-host")],
+            assumed_time: 0,
+        };
+        let mut of_file = AccessReader::new(form).read(&text, &source);
+        of_file.iter_mut().for_each(|record| record.index = target.index(dataset, record));
+        records.extend(of_file);
+    }
+    workspace.configure(&sources, "");
+    let period = |name: &str, from: i64, days: i64| Period {
+        name: name.to_owned(),
+        from: from * DAY,
+        to: (from + days) * DAY - 1,
+    };
+    let periods = vec![
+        period("a generated day", days(2026, 11, 20), 1),
+        period("NASA's day", days(1995, 8, 1), 1),
+        period("Apache's four days", days(2015, 5, 17), 4),
+    ];
+    Filled { records, periods, workspace }
+}
+
+/// The two hundred user agents of Apache's log cannot be told by hand: what is derived of them is taken as the documents have it,
+/// and only how it is counted is proven. Equal agents must be equal in all documents.
+///
+/// # Panics
+/// If they are not, or the search fails.
+pub fn take_agents(node: &Node, records: &mut [Record]) {
+    let index = "logs-apache.access-default";
+    let found = node.search(index, &json!({"size": 10_000, "_source": ["user_agent"]}));
+    let mut agents: BTreeMap<String, Record> = BTreeMap::new();
+    for hit in found["hits"]["hits"].as_array().expect("hits") {
+        let mut document = hit["_source"].clone();
+        let Some(original) = document["user_agent"]["original"].as_str().map(str::to_owned) else { continue };
+        document["user_agent"].as_object_mut().expect("an object").remove("original");
+        document["@timestamp"] = json!("1970-01-01T00:00:00.000Z");
+        let agent = Record::of_document(index, &document);
+        let before = agents.entry(original).or_insert_with(|| agent.clone());
+        for field in
+            ["name", "version", "os.name", "os.version", "device.name"].map(|field| format!("user_agent.{field}"))
+        {
+            assert_eq!(before.values(&field), agent.values(&field), "{document}");
+        }
+    }
+    assert!(agents.len() > 100, "only {} agents", agents.len());
+    for record in records.iter_mut().filter(|record| record.index == index) {
+        if let [Datum::Text(original)] = record.values("user_agent.original") {
+            let agent = agents[original].clone();
+            record.forget("user_agent.", "user_agent.original");
+            record.take("user_agent.", &agent);
+        }
+    }
+}
+
+fn generated(
+    workspace: &Workspace,
+    traffic: &Traffic,
+    dataset: &str,
+    fields: &[(&str, &str)],
+    target: Target,
+) -> Vec<Record> {
+    let Traffic { name, format, lines, dirty, seed } = traffic;
+    let directory = workspace.logs().join(name);
+    let manifests = DAYS.iter().zip(*seed..).map(|(day, seed)| {
+        let manifest = workspace.path(&format!("{name}-{day}.json"));
+        let run = Command::new(crate::daemon::binary().with_file_name("logweir-generator"))
+            .arg(&directory)
+            .args(["--mode", "grow", "--format", format, "--name", day])
+            .args(["--start", &format!("{day}T00:00:00Z"), "--simulate", "24h", "--total", &lines.to_string()])
+            .args(["--seed", &seed.to_string(), "--dirty", &dirty.to_string(), "--manifest"])
+            .arg(&manifest)
+            .output()
+            .expect("the generator lies beside the daemon");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        serde_json::from_slice(&fs::read(manifest).expect("a manifest")).expect("JSON")
+    });
+    let manifests: Vec<Value> = manifests.collect();
+    // The one without dirt stays as the generator made it.
+    if *dirty > 0.0 {
+        let (file, odd) = if *format == "json" { ("refused.json", refused()) } else { ("slow.log", slow()) };
+        fs::write(directory.join(file), odd).expect("room");
+    }
+    let mut records = Vec::new();
+    for file in fs::read_dir(&directory).expect("a directory") {
+        let path = file.expect("a file").path();
+        let text = fs::read(&path).expect("the file is there");
+        let source = Source {
+            index: &format!("logs-{dataset}-default"),
+            dataset,
+            path: path.to_str().expect("UTF-8"),
+            fields,
+            assumed_time: 0,
+        };
+        records.extend(match *format {
+            "json" => read_json(&text, &source),
+            _ => AccessReader::new(Form::CombinedMicroseconds).read(&text, &source),
+        });
+    }
+    records.iter_mut().for_each(|record| record.index = target.index(dataset, record));
+    if *dirty == 0.0 {
+        assert_as_in_manifests(&records, &manifests);
+    }
+    records
+}
+
+/// A line for each of [`REFUSED`].
+fn refused() -> String {
+    let line = |(field, value, times): &(&str, &str, usize)| {
+        let value = value.repeat(*times);
+        format!("{}\n", json!({"@timestamp": "2026-11-20T12:00:00.000Z", "message": "odd", *field: value}))
+    };
+    REFUSED.iter().map(line).collect()
+}
+
+/// Requests that took longer than the generator's do.
+fn slow() -> String {
+    let line = |seconds: u64| {
+        let time = format!("20/Nov/2026:12:00:{seconds:02} +0000");
+        let request = format!("\"GET /slow/{seconds} HTTP/1.1\" 200 {seconds}");
+        format!("192.0.2.200 - - [{time}] {request} \"-\" \"curl/8.14.1\" {}\n", seconds * 1_000_000 + 250_000)
+    };
+    (2..15).map(line).collect()
+}
+
+/// The generator, which knows what it wrote, has counted the same.
+fn assert_as_in_manifests(records: &[Record], manifests: &[Value]) {
+    let sum = |key: &str| manifests.iter().filter_map(|manifest| manifest[key].as_u64()).sum::<u64>();
+    assert_eq!(sum("clean_lines"), records.len() as u64);
+    for (field, counts) in
+        [("http.response.status_code", "statuses"), ("http.request.method", "methods"), ("url.path", "paths")]
+    {
+        let mut expected: BTreeMap<&str, u64> = BTreeMap::new();
+        for (value, count) in manifests.iter().filter_map(|manifest| manifest[counts].as_object()).flatten() {
+            *expected.entry(value).or_default() += count.as_u64().expect("a count");
+        }
+        for (value, count) in &expected {
+            let found =
+                records.iter().filter(|record| record.values(field).iter().any(|datum| datum.is(value))).count();
+            assert_eq!(*count, found as u64, "{field} {value}");
+        }
+        assert_eq!(expected.values().sum::<u64>(), records.len() as u64, "{field}");
+    }
+    let bytes = |record: &Record| match record.values("http.response.body.bytes") {
+        [Datum::Number(bytes)] => *bytes,
+        _ => 0.0,
+    };
+    assert_eq!(sum("body_bytes") as f64, records.iter().map(bytes).sum::<f64>());
+}
