@@ -15,8 +15,7 @@ fn assert_all_right(reports: &[Report]) {
 fn every_panel_of_both_sets_shows_what_the_raw_lines_say() {
     let node = Node::shared();
     let mut filled = fill::written(node, Target::Streams);
-    let _ = filled.workspace.run(&["run", "--once"]).ok();
-    node.ok("POST", "logs-*/_refresh", None);
+    filled.index_and_report(node);
     fill::take_agents(node, &mut filled.records);
     let world = World::new(node, Cluster::Core, filled.records, filled.periods);
     let sets = saved::built().expect("the built files");

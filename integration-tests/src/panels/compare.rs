@@ -95,6 +95,15 @@ pub fn compare(ask: &Ask, answer: &Value, records: &[&Record], cluster: Cluster)
 /// From where to where a number may be; nothing where there is none.
 type Bounds = Option<(f64, f64)>;
 
+/// The buckets of a histogram that are expected.
+struct Histogram<'a> {
+    expected: Vec<(Datum, Vec<&'a Record>)>,
+    /// Whether there may be others, without documents.
+    empty: bool,
+    /// No more than the width of a bucket, in the unit of its key.
+    width: f64,
+}
+
 /// A metric's number: of its id, the metric, and which percentile.
 type NumberOf<'a> = dyn Fn(&str, &Metric, Option<f64>) -> Option<f64> + 'a;
 
@@ -248,22 +257,27 @@ impl Comparison<'_> {
                 }
             }
             Bucket::Dates { empty, .. } | Bucket::Numbers { empty, .. } => {
-                self.histogram(&divide(bucket, records), *empty, inner, answer, at);
+                let width = if let Bucket::Numbers { interval, .. } = bucket { *interval } else { 1.0 };
+                let histogram = Histogram { expected: divide(bucket, records), empty: *empty, width };
+                self.histogram(&histogram, inner, answer, at);
             }
             Bucket::Terms(terms) => self.terms(terms, divide(bucket, records), inner, answer, at),
         }
     }
 
-    fn histogram(&mut self, expected: &[(Datum, Vec<&Record>)], empty: bool, inner: &Level, answer: &Value, at: &str) {
+    fn histogram(&mut self, histogram: &Histogram<'_>, inner: &Level, answer: &Value, at: &str) {
         let found = answer["buckets"].as_array().map_or(&[][..], Vec::as_slice);
+        let Histogram { expected, empty, width } = histogram;
+        let is_at =
+            |datum: &Datum, key: f64| matches!(datum, Datum::Number(number) if (number - key).abs() < 0.01 * width);
         let mut rest = expected.iter().peekable();
         for one in found {
             let key = one["key"].as_f64().unwrap_or(f64::NAN);
             let at = format!("{at} {}", one["key_as_string"].as_str().map_or_else(|| key.to_string(), str::to_owned));
-            let matching = rest.next_if(|(datum, _)| matches!(datum, Datum::Number(number) if near(*number, key)));
+            let matching = rest.next_if(|(datum, _)| is_at(datum, key));
             if let Some((_, records)) = matching {
                 self.bucket_of(one, inner, records, &at);
-            } else if !empty || one["doc_count"] != 0 {
+            } else if !*empty || one["doc_count"] != 0 {
                 self.findings.error(format!("{at}: there should be no such bucket: {} documents", one["doc_count"]));
                 return;
             } else {
@@ -432,10 +446,13 @@ impl Comparison<'_> {
         }
         let by_line: HashMap<(&str, u64), &Record> =
             records.iter().filter_map(|record| Some((record.line()?, *record))).collect();
+        let by_id: HashMap<&str, &Record> =
+            records.iter().filter_map(|record| Some((record.id.as_deref()?, *record))).collect();
         for (hit, sort) in found.iter().zip(&sorted) {
             let source = &hit["_source"];
             let line = (source["log"]["file"]["path"].as_str().unwrap_or_default(), source["log"]["offset"].as_u64());
             let record = line.1.and_then(|offset| by_line.get(&(line.0, offset)));
+            let record = record.or_else(|| by_id.get(hit["_id"].as_str()?));
             let Some(record) = record else {
                 self.findings.error(format!("a document of no line that is meant: {source}"));
                 return;
@@ -464,7 +481,7 @@ impl Comparison<'_> {
         let equal = match record.shown(column) {
             Some(text) => there.as_str() == Some(text),
             None if refused => !there.is_null(),
-            None if values.is_empty() => record.exists(column) && !there.is_null(),
+            None if values.is_empty() => list.is_empty() || record.exists(column) && !there.is_null(),
             None => {
                 let is = |(value, datum): (&&Value, &Datum)| match datum {
                     Datum::Text(text) => value.as_str() == Some(text),

@@ -1,14 +1,19 @@
 //! Fills a cluster with what panels show, by the real binary: traffic of the generator in two formats on three hosts, dirty
-//! lines among it, and two real logs; and says what each line must have become.
+//! lines among it, lines that the mapping refuses in part or whole, two real logs, and what the daemon says of itself meanwhile;
+//! and says what each line must have become.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
+use regex::Regex;
 use serde_json::{Value, json};
 
 use super::interval::Period;
 use super::record::{AccessReader, Datum, Form, Record, Source, days, read_json};
+use crate::node::{PATIENCE, repository, until};
+use crate::numbered::orders;
 use crate::{Node, Workspace};
 
 const DAY: i64 = 24 * 3_600_000;
@@ -22,7 +27,14 @@ pub struct Filled {
     pub periods: Vec<Period>,
     /// The files and the configuration; gone with it.
     pub workspace: Workspace,
+    /// A file that is still to be written, and its lines.
+    late: (PathBuf, String),
 }
+
+/// How many lines the mapping refuses as a whole.
+const DEAD_LETTERS: u64 = 2;
+/// Where the daemon's documents about itself are.
+const METRICS: &str = "logs-logweir.metrics-default";
 
 /// A file of the generator for each of [`DAYS`].
 struct Traffic {
@@ -101,6 +113,21 @@ pub fn written(node: &Node, target: Target) -> Filled {
     let workspace = Workspace::new(node);
     let mut sources = String::new();
     let mut records = Vec::new();
+    let late = (workspace.logs().join("late.log"), slow());
+    sources += &format!(
+        "  - {{name: late, paths: ['{}'], format: {APACHE_FORM}, dataset: shop.access, fields: {{host.name: web-3}}{}}}\n",
+        late.0.display(),
+        target.of_source()
+    );
+    let source = Source {
+        index: "logs-shop.access-default",
+        dataset: "shop.access",
+        path: late.0.to_str().expect("UTF-8"),
+        fields: &[("host.name", "web-3")],
+        assumed_time: 0,
+    };
+    records.extend(AccessReader::new(Form::CombinedMicroseconds).read(late.1.as_bytes(), &source));
+    records.iter_mut().for_each(|record| record.index = target.index("shop.access", record));
     for traffic in &TRAFFIC {
         let Traffic { name, format, .. } = traffic;
         let (dataset, form, host) = match *format {
@@ -154,7 +181,116 @@ pub fn written(node: &Node, target: Target) -> Filled {
         period("NASA's day", days(1995, 8, 1), 1),
         period("Apache's four days", days(2015, 5, 17), 4),
     ];
-    Filled { records, periods, workspace }
+    Filled { records, periods, workspace, late }
+}
+
+impl Filled {
+    /// Indexes everything in one go.
+    ///
+    /// # Panics
+    /// If the run fails.
+    pub fn index(&self, node: &Node) {
+        fs::write(&self.late.0, &self.late.1).expect("room");
+        let _ = self.workspace.run(&["run", "--once"]).ok();
+        node.ok("POST", "_all/_refresh", None);
+    }
+
+    /// Indexes everything by a daemon that writes documents about itself, and that has to wait for a blocked target meanwhile.
+    /// These documents become records too, and a period; beside them there is one for each cause to wait for.
+    ///
+    /// # Panics
+    /// If something does not happen in time, or the documents do not sum up to what was indexed.
+    pub fn index_and_report(&mut self, node: &Node) {
+        let lines = self.lines();
+        let late = self.late.1.lines().count() as u64;
+        let all = self.records.len() as u64;
+        let daemon = self.workspace.start(&[
+            "--set",
+            "telemetry.documents.enabled=true",
+            "--set",
+            "telemetry.documents.interval=1s",
+        ]);
+        let indexed = || node.count("logs-shop.*,logs-nasa.*,logs-apache.*");
+        until("all but what comes late", PATIENCE, || (indexed() == all - late).then_some(()));
+        let block = |on: bool| {
+            node.ok("PUT", "logs-shop.access-default/_settings", Some(&json!({"index.blocks.write": on})));
+        };
+        block(true);
+        fs::write(&self.late.0, &self.late.1).expect("room");
+        until("a document about what is waited for", PATIENCE, || {
+            let waiting = json!({"query": {"exists": {"field": "logweir.holds"}}});
+            (node.search(METRICS, &waiting)["hits"]["total"]["value"].as_u64() > Some(0)).then_some(())
+        });
+        block(false);
+        until("what came late", PATIENCE, || (indexed() == all).then_some(()));
+        assert_eq!(daemon.stop(), Some(0), "the daemon");
+        self.take_reports(node, lines);
+    }
+
+    /// Lines with something in them, and empty ones, of all files but the late one.
+    fn lines(&self) -> (u64, u64) {
+        let mut folders = vec![self.workspace.logs()];
+        let (mut full, mut empty) = (0, 0);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("a directory") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = fs::read(path).expect("a file");
+                let lines = text.strip_suffix(b"\n").unwrap_or(&text).split(|byte| *byte == b'\n');
+                for line in lines {
+                    *(if line.is_empty() || line == b"\r" { &mut empty } else { &mut full }) += 1;
+                }
+            }
+        }
+        (full, empty)
+    }
+
+    fn take_reports(&mut self, node: &Node, (full, empty): (u64, u64)) {
+        let found = node.search(METRICS, &json!({"size": 10_000, "sort": ["@timestamp"]}));
+        let hits = found["hits"]["hits"].as_array().expect("hits");
+        let documents: Vec<Value> = hits.iter().map(|hit| hit["_source"].clone()).collect();
+        let late = self.late.1.lines().count() as u64;
+        let sum = |field: &str| -> u64 {
+            documents.iter().filter_map(|document| document["logweir"]["lines"][field].as_u64()).sum()
+        };
+        assert_eq!(sum("read"), full + empty + late, "lines read");
+        assert_eq!(sum("created"), self.records.len() as u64, "lines created");
+        assert_eq!(sum("skipped"), empty, "lines skipped");
+        assert_eq!((sum("dead_lettered"), sum("duplicate")), (DEAD_LETTERS, 0), "dead letters and duplicates");
+        assert_eq!(full + late, self.records.len() as u64 + DEAD_LETTERS, "what was written");
+        let report = |document: &Value, id: &Value| {
+            let mut record = Record::of_document(METRICS, document);
+            record.id = id.as_str().map(str::to_owned);
+            record
+        };
+        let mut reports: Vec<Record> = hits.iter().map(|hit| report(&hit["_source"], &hit["_id"])).collect();
+        let (first, last) = (reports[0].time(), reports[reports.len() - 1].time());
+        // What cannot be made to happen here: a document each, as the daemon of another host would write it.
+        let daemon = documents.iter().find(|document| document["logweir"]["scope"] == "daemon").expect("a document");
+        for cause in hold_causes() {
+            let mut document = daemon.clone();
+            document["host"]["name"] = json!("elsewhere");
+            document["logweir"]["holds"] = json!([cause]);
+            let put = node.ok("POST", &format!("{METRICS}/_doc?refresh=true"), Some(&document));
+            reports.push(report(&document, &put["_id"]));
+        }
+        self.records.extend(reports);
+        let margin = 60_000;
+        self.periods.push(Period { name: "the run itself".to_owned(), from: first - margin, to: last + margin });
+    }
+}
+
+/// All causes that the daemon names.
+fn hold_causes() -> Vec<String> {
+    let names = fs::read_to_string(repository().join("src/telemetry/names.rs")).expect("the names");
+    let set = names.split_once("    HoldCause {").expect("the causes").1.split_once("\n    }").expect("an end").0;
+    let cause = Regex::new(r#"= "(\w+)","#).expect("a regular expression");
+    let causes: Vec<String> = cause.captures_iter(set).map(|found| found[1].to_owned()).collect();
+    assert!(causes.len() >= 5, "{causes:?}");
+    causes
 }
 
 /// The two hundred user agents of Apache's log cannot be told by hand: what is derived of them is taken as the documents have it,
@@ -212,10 +348,9 @@ fn generated(
         serde_json::from_slice(&fs::read(manifest).expect("a manifest")).expect("JSON")
     });
     let manifests: Vec<Value> = manifests.collect();
-    // The one without dirt stays as the generator made it.
-    if *dirty > 0.0 {
-        let (file, odd) = if *format == "json" { ("refused.json", refused()) } else { ("slow.log", slow()) };
-        fs::write(directory.join(file), odd).expect("room");
+    if *format == "json" {
+        fs::write(directory.join("refused.json"), refused()).expect("room");
+        fs::write(directory.join("orders.json"), orders(0..20, |n| n >= 20 - DEAD_LETTERS)).expect("room");
     }
     let mut records = Vec::new();
     for file in fs::read_dir(&directory).expect("a directory") {
@@ -233,6 +368,8 @@ fn generated(
             _ => AccessReader::new(Form::CombinedMicroseconds).read(&text, &source),
         });
     }
+    // A text, where the mapping has an object.
+    records.retain(|record| record.values("order").is_empty());
     records.iter_mut().for_each(|record| record.index = target.index(dataset, record));
     if *dirty == 0.0 {
         assert_as_in_manifests(&records, &manifests);

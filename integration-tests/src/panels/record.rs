@@ -54,6 +54,8 @@ pub fn is_like(text: &str, form: &str) -> bool {
 pub struct Record {
     /// The data stream or index it is in.
     pub index: String,
+    /// The document's id, where it is known.
+    pub id: Option<String>,
     /// What is indexed, by the field's path.
     fields: BTreeMap<String, Vec<Datum>>,
     /// Fields that have a text which is searched by words, which is there as a whole; nothing where only logweir knows it.
@@ -91,25 +93,27 @@ impl Record {
     /// If it has no time.
     #[must_use]
     pub fn of_document(index: &str, document: &Value) -> Self {
-        fn add(record: &mut Record, path: &str, value: &Value) {
-            match value {
-                Value::Object(object) => {
-                    for (key, value) in object {
-                        add(record, &if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, value);
-                    }
-                }
-                Value::Array(list) => list.iter().for_each(|value| add(record, path, value)),
-                Value::String(text) => record.text(path, text),
-                Value::Number(number) => record.number(path, number.as_f64().expect("a number")),
-                Value::Bool(_) | Value::Null => {}
-            }
-        }
         let mut record = Self::new(index);
-        add(&mut record, "", document);
+        record.add("", document);
         let time = instant(document["@timestamp"].as_str().expect("a time"));
         #[expect(clippy::cast_precision_loss, reason = "milliseconds are exact in a double")]
         record.fields.insert("@timestamp".to_owned(), vec![Datum::Number(time as f64)]);
         record
+    }
+
+    /// Adds a value and all below it.
+    fn add(&mut self, path: &str, value: &Value) {
+        match value {
+            Value::Object(object) => {
+                for (key, value) in object {
+                    self.add(&if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, value);
+                }
+            }
+            Value::Array(list) => list.iter().for_each(|value| self.add(path, value)),
+            Value::String(text) => self.text(path, text),
+            Value::Number(number) => self.number(path, number.as_f64().expect("a number")),
+            Value::Bool(_) | Value::Null => {}
+        }
     }
 
     /// Its time, in milliseconds since 1970.
@@ -456,9 +460,7 @@ pub fn read_json(text: &[u8], source: &Source<'_>) -> Vec<Record> {
                         Value::String(text) if field == "source.ip" && text.parse::<IpAddr>().is_err() => {
                             record.refused(field)
                         }
-                        Value::String(text) => record.text(field, text),
-                        Value::Number(number) => record.number(field, number.as_f64().expect("a number")),
-                        other => panic!("the generator writes no {other}"),
+                        other => record.add(field, other),
                     }
                 }
             }
