@@ -73,8 +73,8 @@ const access = await generate('nginx-latency', 'access', (line, count) => {
 // Applications say little of what went well. Now and then a field is not what its name promises.
 const applications = await generate('json', 'application', (line, count) => {
   if (line.includes('"log.level":"INFO"') && count % 7) return null;
-  const odd = count % 4000 === 0 ? line.replace(/("http.response.body.bytes":)\d+/, '$1"unknown"') : line;
-  return [`application/${hostOf(count)}.json`, count % 9000 === 0 ? odd.replace(/("event.duration":)\d+/, '$1"timeout"') : odd];
+  const odd = count % 700 === 0 ? line.replace(/("http.response.body.bytes":)\d+/, '$1"unknown"') : line;
+  return [`application/${hostOf(count)}.json`, count % 2100 === 0 ? odd.replace(/("event.duration":)\d+/, '$1"timeout"') : odd];
 });
 
 const format = `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" $request_time`;
