@@ -72,7 +72,8 @@ fn every_kibana_gets_the_set_of_its_line_and_a_second_run_changes_nothing() {
     for (version, file) in [
         ("7.10.2", "logweir-7.ndjson"),
         ("7.17.29", "logweir-7.ndjson"),
-        ("8.0.0", "logweir-8.ndjson"),
+        ("8.7.1", "logweir-7.ndjson"),
+        ("8.8.0", "logweir-8.ndjson"),
         ("8.19.0", "logweir-8.ndjson"),
         ("9.2.0", "logweir-8.ndjson"),
         ("2.8.0", "logweir-7.ndjson"),
