@@ -257,6 +257,25 @@ fn elasticsearch_8_19_counts_the_same_in_data_streams_and_date_named_indices() {
     assert_days_have_their_index(&node, "web-*", &apache());
 }
 
+#[test]
+fn opensearch_2_counts_the_same_in_data_streams_and_date_named_indices() {
+    let _one_at_a_time = OLD_NODE.lock().unwrap_or_else(PoisonError::into_inner);
+    let node = Node::start("opensearch-2.19.1", &[]);
+    let case =
+        Case { file: NASA, format: "common", dataset: "nasa", source: "", more: "", target: "logs-nasa-default" };
+    check(&node, &case, &nasa());
+    let case = Case {
+        file: APACHE,
+        format: "combined",
+        dataset: "web",
+        source: ", index: 'web-%Y.%m.%d'",
+        more: "",
+        target: "web-*",
+    };
+    check(&node, &case, &apache());
+    assert_days_have_their_index(&node, "web-*", &apache());
+}
+
 /// As many indices as days, and in each the lines of one day.
 fn assert_days_have_their_index(node: &Node, target: &str, expected: &AccessLog) {
     let by_index: Vec<u64> = node.counts_by(target, "_index").into_values().collect();

@@ -186,6 +186,16 @@ impl Record {
         self.fields.entry("_ignored".to_owned()).or_default().push(Datum::Text(field.to_owned()));
     }
 
+    /// These fields are refused without a word.
+    pub fn hide_refused(&mut self, fields: &[&str]) {
+        if let Some(refused) = self.fields.get_mut("_ignored") {
+            refused.retain(|field| !matches!(field, Datum::Text(field) if fields.contains(&field.as_str())));
+            if refused.is_empty() {
+                self.fields.remove("_ignored");
+            }
+        }
+    }
+
     /// Adds the time, and what is computed of it.
     pub fn at(&mut self, milliseconds: i64) {
         const DAYS: [&str; 7] = ["4 Thu", "5 Fri", "6 Sat", "7 Sun", "1 Mon", "2 Tue", "3 Wed"];
