@@ -726,3 +726,131 @@ impl Ord for Key {
         compare_keys(&self.0, &other.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::panels::interval::{Every, Period};
+    use crate::panels::query::{Query, kql};
+
+    fn record(minute: i64, path: &str, status: f64, duration: f64) -> Record {
+        let mut record = Record::new("logs");
+        record.at(minute * 60_000);
+        record.text("url.path", path);
+        record.number("status", status);
+        record.number("duration", duration);
+        record
+    }
+
+    fn records() -> Vec<Record> {
+        vec![record(0, "/a", 200.0, 10.0), record(1, "/a", 500.0, 20.0), record(90, "/b", 200.0, 60.0)]
+    }
+
+    fn ask(metrics: &[(&str, Metric)], below: Option<(Bucket, Level)>) -> Ask {
+        let metrics = metrics.iter().map(|(id, metric)| ((*id).to_owned(), metric.clone())).collect();
+        let below = below.map(|(bucket, level)| Box::new(("2".to_owned(), bucket, level)));
+        let level = Level { metrics, below };
+        let (name, pattern, hits, maths) = (String::new(), "logs".to_owned(), None, Vec::new());
+        let mut ask = Ask { name, pattern, query: Query::All, shift: 0, timed: true, level, hits, maths };
+        ask.choose(&Period { name: String::new(), from: 0, to: 86_400_000 }, None).unwrap();
+        ask
+    }
+
+    /// Every answer that differs in one number or text, each with where.
+    fn changed(answer: &Value) -> Vec<(String, Value)> {
+        match answer {
+            Value::Number(number) => vec![(String::new(), json!(number.as_f64().unwrap() * 1.5 + 1.0))],
+            Value::String(text) => vec![(String::new(), json!(format!("{text}x")))],
+            Value::Array(list) => list
+                .iter()
+                .enumerate()
+                .flat_map(|(index, one)| changed(one).into_iter().map(move |(at, one)| (index, at, one)))
+                .map(|(index, at, one)| {
+                    let mut all = answer.clone();
+                    all[index] = one;
+                    (format!("/{index}{at}"), all)
+                })
+                .collect(),
+            Value::Object(object) => object
+                .iter()
+                .flat_map(|(key, one)| changed(one).into_iter().map(move |(at, one)| (key, at, one)))
+                .map(|(key, at, one)| {
+                    let mut all = answer.clone();
+                    all[key] = one;
+                    (format!("/{key}{at}"), all)
+                })
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The answer is right, and none that differs from it in one place.
+    fn only_right(ask: &Ask, aggregations: &Value) {
+        let records = records();
+        let records: Vec<&Record> = records.iter().collect();
+        let answer = json!({"hits": {"total": {"value": 3}}, "aggregations": aggregations});
+        assert_eq!(compare(ask, &answer, &records, Cluster::Whole).errors, Vec::<String>::new());
+        let changed = changed(&answer);
+        assert!(changed.len() > 1);
+        for (at, answer) in changed {
+            assert!(!compare(ask, &answer, &records, Cluster::Whole).errors.is_empty(), "{at} is not compared");
+        }
+    }
+
+    fn of(operation: &'static str, field: &str) -> Metric {
+        Metric::Of(operation, field.to_owned())
+    }
+
+    #[test]
+    fn no_number_of_a_metric_can_differ() {
+        let metrics = [
+            ("1", of("sum", "duration")),
+            ("2", of("avg", "duration")),
+            ("3", of("max", "duration")),
+            ("4", of("cardinality", "url.path")),
+            ("5", Metric::Percentiles("duration".to_owned(), vec![50.0])),
+            ("6", Metric::Ratio(kql("status >= 500").unwrap(), Query::All, Box::new(Metric::Count))),
+        ];
+        let aggregations = json!({
+            "1": {"value": 90}, "2": {"value": 30.0}, "3": {"value": 60}, "4": {"value": 2}, "5": {"values": {"50.0": 45}},
+            "6-numerator": {"doc_count": 1}, "6-denominator": {"doc_count": 3}, "6": {"value": 1.0 / 3.0},
+        });
+        only_right(&ask(&metrics, None), &aggregations);
+    }
+
+    #[test]
+    fn no_term_and_no_count_of_it_can_differ() {
+        let by = By::Metric("1".to_owned(), of("sum", "duration"));
+        let terms = Terms { field: "url.path".to_owned(), size: 5, by, descending: true, missing: None };
+        let below = Level { metrics: vec![("1".to_owned(), of("sum", "duration"))], below: None };
+        let right = json!([
+            {"key": "/b", "doc_count": 1, "1": {"value": 60}},
+            {"key": "/a", "doc_count": 2, "1": {"value": 30}},
+        ]);
+        let ask = ask(&[], Some((Bucket::Terms(terms), below)));
+        only_right(&ask, &json!({"2": {"buckets": right}}));
+        let records = records();
+        let records: Vec<&Record> = records.iter().collect();
+        for wrong in [json!([right[1], right[0]]), json!([right[0]]), json!([])] {
+            let answer = json!({"hits": {"total": {"value": 3}}, "aggregations": {"2": {"buckets": wrong}}});
+            assert!(!compare(&ask, &answer, &records, Cluster::Whole).errors.is_empty(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn no_bucket_of_dates_ranges_or_filters_can_differ() {
+        let dates = Bucket::Dates { every: Every::Aggregation("h".to_owned()), empty: false, step: None };
+        let buckets = json!([{"key": 0, "doc_count": 2}, {"key": 3_600_000, "doc_count": 1}]);
+        only_right(&ask(&[], Some((dates, Level::default()))), &json!({"2": {"buckets": buckets}}));
+        let ranges = Bucket::Ranges("status".to_owned(), vec![(Some(200.0), Some(300.0)), (Some(500.0), None)]);
+        let buckets =
+            json!({"200.0-300.0": {"from": 200, "to": 300, "doc_count": 2}, "500.0-*": {"from": 500, "doc_count": 1}});
+        only_right(&ask(&[], Some((ranges, Level::default()))), &json!({"2": {"buckets": buckets}}));
+        let filters =
+            Bucket::Filters(vec![("a".to_owned(), kql("url.path: /a").unwrap()), ("all".to_owned(), Query::All)]);
+        let buckets = json!({"a": {"doc_count": 2}, "all": {"doc_count": 3}});
+        only_right(&ask(&[], Some((filters, Level::default()))), &json!({"2": {"buckets": buckets}}));
+    }
+}
