@@ -526,7 +526,8 @@ pub(super) fn instant(text: &str) -> i64 {
 }
 
 /// Days since 1970-01-01 of a date, by counting.
-pub(super) fn days(year: i64, month: i64, day: i64) -> i64 {
+#[must_use]
+pub fn days(year: i64, month: i64, day: i64) -> i64 {
     let leap = |year: i64| i64::from(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
     let before: i64 = (1970..year).map(|year| 365 + leap(year)).sum();
     let months = [31, 28 + leap(year), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];

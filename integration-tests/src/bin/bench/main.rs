@@ -18,6 +18,7 @@ mod input;
 mod long;
 mod machine;
 mod measure;
+mod panels;
 mod peer;
 mod per_core;
 mod place;
@@ -188,6 +189,9 @@ fn other(
         // In a thread of its own: what drives Elasticsearch panics where it fails, as tests do.
         Scenario::Elastic => thread::scope(|scope| scope.spawn(|| elastic::run(bench, input, peers)).join())
             .unwrap_or_else(|_| bail!("Elasticsearch could not be driven: see above"))?,
+        Scenario::Panels => thread::scope(|scope| scope.spawn(|| panels::run(bench, input.lines)).join())
+            .unwrap_or_else(|_| bail!("Elasticsearch could not be driven: see above"))
+            .map(|outcome| vec![outcome])?,
         Scenario::Long => vec![long::run(bench, points, input)?],
         Scenario::TenFields | Scenario::Default | Scenario::Chunks | Scenario::Gzip | Scenario::Slow => {
             throughput::run(bench, input, &[scenario], peers)?
@@ -200,7 +204,7 @@ fn chosen(cli: &Cli) -> Vec<Scenario> {
     let mut scenarios = cli.scenarios.clone();
     if scenarios.is_empty() {
         scenarios = Scenario::value_variants().to_vec();
-        scenarios.retain(|scenario| *scenario != Scenario::Long);
+        scenarios.retain(|scenario| !matches!(scenario, Scenario::Long | Scenario::Panels));
     }
     if cli.long && !scenarios.contains(&Scenario::Long) {
         scenarios.push(Scenario::Long);
@@ -223,7 +227,7 @@ mod tests {
     fn the_long_scenario_is_run_only_when_it_is_asked_for() {
         let chosen = |arguments: &[&str]| chosen(&Cli::parse_from([&["bench"], arguments].concat()));
         let all = chosen(&[]);
-        assert!(all.contains(&Scenario::Elastic) && !all.contains(&Scenario::Long));
+        assert!(all.contains(&Scenario::Elastic) && !all.contains(&Scenario::Long) && !all.contains(&Scenario::Panels));
         assert!(chosen(&["--long"]).contains(&Scenario::Long));
         assert_eq!(chosen(&["gzip,long"]), [Scenario::Gzip, Scenario::Long]);
         assert_eq!(chosen(&["slow", "--long"]), [Scenario::Slow, Scenario::Long]);
