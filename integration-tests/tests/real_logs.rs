@@ -240,27 +240,18 @@ fn elasticsearch_7_17_counts_the_same_in_date_named_indices() {
 
 #[test]
 fn elasticsearch_8_19_counts_the_same_in_data_streams_and_date_named_indices() {
-    let _one_at_a_time = OLD_NODE.lock().unwrap_or_else(PoisonError::into_inner);
-    let node = Node::start("8.19.0", &[]);
-    let case =
-        Case { file: NASA, format: "common", dataset: "nasa", source: "", more: "", target: "logs-nasa-default" };
-    check(&node, &case, &nasa());
-    let case = Case {
-        file: APACHE,
-        format: "combined",
-        dataset: "web",
-        source: ", index: 'web-%Y.%m.%d'",
-        more: "",
-        target: "web-*",
-    };
-    check(&node, &case, &apache());
-    assert_days_have_their_index(&node, "web-*", &apache());
+    check_both_targets("8.19.0");
 }
 
 #[test]
 fn opensearch_2_counts_the_same_in_data_streams_and_date_named_indices() {
+    check_both_targets("opensearch-2.19.1");
+}
+
+/// The one log into a data stream of a node of this version, the other into an index a day.
+fn check_both_targets(version: &str) {
     let _one_at_a_time = OLD_NODE.lock().unwrap_or_else(PoisonError::into_inner);
-    let node = Node::start("opensearch-2.19.1", &[]);
+    let node = Node::start(version, &[]);
     let case =
         Case { file: NASA, format: "common", dataset: "nasa", source: "", more: "", target: "logs-nasa-default" };
     check(&node, &case, &nasa());
