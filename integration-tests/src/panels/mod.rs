@@ -3,12 +3,14 @@
 //! from the raw lines by other means.
 //!
 //! [`saved`] reads the built files, [`read`] and `series` say what an object asks as a tree ([`ask`]), [`record`] reads the raw
-//! lines, [`compare`] holds an answer against them, [`check`] does that for all panels, and [`fill`] fills the cluster.
+//! lines, `expected` says what they come to, [`compare`] holds an answer against that, [`check`] does so for all panels, and [`fill`]
+//! fills the cluster.
 
 mod agents;
 pub mod ask;
 pub mod check;
 pub mod compare;
+mod expected;
 pub mod fill;
 pub mod interval;
 mod math;
