@@ -166,18 +166,29 @@ fn navigation(sources: &Sources, source: &Source) -> Result<Object, Error> {
         links.push(if other.id == source.id { format!("**{name}**") } else { link });
     }
     let params = json!({"fontSize": 12, "openLinksInNewTab": false, "markdown": links.join(" · ")});
+    made(source, "navigation", "markdown", params, Vec::new())
+}
+
+/// A visualization of this dashboard alone, that asks nothing.
+fn made(
+    source: &Source,
+    what: &str,
+    kind: &str,
+    params: Value,
+    references: Vec<(String, Kind, String)>,
+) -> Result<Object, Error> {
     let name = source.text(&source.root, "name")?;
     let state = VisualizationState {
-        title: &format!("{name}: navigation"),
+        title: &format!("{name}: {what}"),
         description: "",
-        kind: "markdown",
+        kind,
         params,
         aggs: json!([]),
         ui_state: json!({}),
         search_source: json!({"query": {"query": "", "language": "kuery"}, "filter": []}),
     };
-    let id = format!("{}-navigation", source.id);
-    Ok(Object { kind: Kind::Visualization, id, attributes: state.attributes(), references: Vec::new() })
+    let id = format!("{}-{what}", source.id);
+    Ok(Object { kind: Kind::Visualization, id, attributes: state.attributes(), references })
 }
 
 struct Control<'a> {
@@ -234,18 +245,7 @@ fn control_panel(sources: &Sources, source: &Source, controls: &[Control<'_>]) -
         references.push((reference, Kind::IndexPattern, index.id.clone()));
     }
     let params = json!({"controls": list, "updateFiltersOnChange": true, "useTimeFilter": true, "pinFilters": true});
-    let name = source.text(&source.root, "name")?;
-    let state = VisualizationState {
-        title: &format!("{name}: controls"),
-        description: "",
-        kind: "input_control_vis",
-        params,
-        aggs: json!([]),
-        ui_state: json!({}),
-        search_source: json!({"query": {"query": "", "language": "kuery"}, "filter": []}),
-    };
-    let id = format!("{}-controls", source.id);
-    Ok(Object { kind: Kind::Visualization, id, attributes: state.attributes(), references })
+    made(source, "controls", "input_control_vis", params, references)
 }
 
 /// The controls as later Kibanas have them.
