@@ -130,6 +130,13 @@ impl LineId {
         Self(text)
     }
 
+    /// Parses the characters that [`as_str`](Self::as_str) gives.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let id = text.as_bytes().try_into().ok()?;
+        text.bytes().all(|byte| BASE64URL.contains(&byte)).then_some(Self(id))
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -9,6 +9,7 @@ use super::{CliError, ConfigArgs, Output};
 use crate::client::Client;
 use crate::config::Loaded;
 use crate::index::dead_letter::{self, ReplayError};
+use crate::record::{ID_LEN, LineId};
 
 /// Show, send again or give up what Elasticsearch refused for good
 #[derive(Debug, Args)]
@@ -36,7 +37,8 @@ pub enum DeadLettersCommand {
         #[command(flatten)]
         config: ConfigArgs,
         /// Its `_id`
-        id: String,
+        #[arg(value_parser = line_id)]
+        id: LineId,
     },
     /// Send them again; what Elasticsearch takes now is a dead letter no more
     Replay {
@@ -44,7 +46,8 @@ pub enum DeadLettersCommand {
         #[command(flatten)]
         config: ConfigArgs,
         /// Only these `_id`s [default: all]
-        ids: Vec<String>,
+        #[arg(value_parser = line_id)]
+        ids: Vec<LineId>,
     },
     /// Give them up
     Drop {
@@ -52,12 +55,17 @@ pub enum DeadLettersCommand {
         #[command(flatten)]
         config: ConfigArgs,
         /// Their `_id`s
-        #[arg(required_unless_present = "all")]
-        ids: Vec<String>,
+        #[arg(required_unless_present = "all", value_parser = line_id)]
+        ids: Vec<LineId>,
         /// Give up all
         #[arg(long, conflicts_with = "ids")]
         all: bool,
     },
+}
+
+/// An `_id` as typed.
+fn line_id(typed: &str) -> Result<LineId, String> {
+    LineId::parse(typed).ok_or_else(|| format!("an _id is {ID_LEN} letters, digits, hyphens and underscores"))
 }
 
 impl DeadLettersArgs {
@@ -102,15 +110,15 @@ pub fn run(args: &DeadLettersArgs, loaded: &Loaded, out: &mut impl Write) -> Res
             .map_err(fail)?;
             write_table(&by_reason, out).map_err(super::cannot_print)
         }
-        DeadLettersCommand::Show { id, .. } => match dead_letter::show(path, id).map_err(fail)? {
+        DeadLettersCommand::Show { id, .. } => match dead_letter::show(path, id.as_str()).map_err(fail)? {
             Some(letter) => {
                 serde_json::to_writer_pretty(&mut *out, &letter).map_err(|error| super::cannot_print(error.into()))?;
                 writeln!(out).map_err(super::cannot_print)
             }
-            None => Err(CliError::AnswerNo(format!("there is no dead letter {id}"))),
+            None => Err(CliError::AnswerNo(format!("there is no dead letter {}", id.as_str()))),
         },
         DeadLettersCommand::Drop { ids, all, .. } => {
-            let ids: BTreeSet<String> = ids.iter().cloned().collect();
+            let ids: BTreeSet<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
             let dropped = dead_letter::drop(path, (!all).then_some(&ids)).map_err(fail)?;
             writeln!(out, "{dropped} dropped").map_err(super::cannot_print)
         }
@@ -118,7 +126,7 @@ pub fn run(args: &DeadLettersArgs, loaded: &Loaded, out: &mut impl Write) -> Res
             loaded.ready()?;
             let elasticsearch = &loaded.config.elasticsearch;
             let client = Client::new(elasticsearch, elasticsearch.auth.resolve()?)?;
-            let ids: BTreeSet<String> = ids.iter().cloned().collect();
+            let ids: BTreeSet<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
             let only = (!ids.is_empty()).then_some(&ids);
             let deadline = elasticsearch.request_timeout.0;
             let replayed = super::runtime()?.block_on(dead_letter::replay(&client, path, only, deadline));

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Loaded};
+use crate::record::LineId;
 
 pub mod check;
 pub mod checkpoints;
@@ -84,7 +85,7 @@ pub enum Output {
 /// # Errors
 /// The exit status, after help, version or a complaint has been printed.
 pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Cli, u8> {
-    Cli::try_parse_from(arguments).map_err(|error| {
+    Cli::try_parse_from(ids_last(arguments.collect())).map_err(|error| {
         // Nothing can be done where stderr is closed.
         let _ = error.print();
         match error.kind() {
@@ -92,6 +93,21 @@ pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Cli, u8> {
             _ => exit::USAGE,
         }
     })
+}
+
+/// Puts ids that begin with a hyphen, as one in 64 does, behind a `--`, so that they are not taken for options.
+fn ids_last(arguments: Vec<OsString>) -> Vec<OsString> {
+    if arguments.iter().any(|argument| argument == "--") {
+        return arguments;
+    }
+    let is_id = |typed: &str| typed.starts_with('-') && LineId::parse(typed).is_some();
+    let (ids, mut others): (Vec<_>, Vec<_>) =
+        arguments.into_iter().partition(|argument| argument.to_str().is_some_and(is_id));
+    if !ids.is_empty() {
+        others.push("--".into());
+        others.extend(ids);
+    }
+    others
 }
 
 /// The configuration for what was typed; `env` is the environment.
@@ -184,6 +200,29 @@ mod tests {
         ] {
             assert_eq!(status(typed).err(), Some(expected), "{typed}");
         }
+    }
+
+    #[test]
+    fn an_id_may_begin_with_hyphens_and_a_misspelt_option_is_none() {
+        for id in ["-K3sQx0uYb4AAAAAAAABrQ1x", "--hsQx0uYb4AAAAAAAABrQ1x", "-h3sQx0uYb4AAAAAAAABrQ1x"] {
+            for rest in ["", " --config /x.yaml", " --set a=1"] {
+                assert!(status(&format!("logweir dead-letters show{rest} -- {id}")).is_ok(), "{id}");
+                for command in ["show", "replay", "drop"] {
+                    let cli = status(&format!("logweir dead-letters {command} {id}{rest}"));
+                    let Ok(Cli { command: Command::DeadLetters(args) }) = cli else { panic!("{command} {id}{rest}") };
+                    assert!(format!("{:?}", args.command).contains(id), "{command} {id}{rest}: {args:?}");
+                    let given = args.config();
+                    assert_eq!(given.config.is_some(), rest.contains("config"), "{command} {id}{rest}");
+                    assert_eq!(given.set.len(), usize::from(rest.contains("set")), "{command} {id}{rest}");
+                }
+            }
+        }
+        for command in
+            ["show --outptu", "replay --al", "drop --al", "drop -K3sQx0uYb4AAAAAAAABrQ1x --al", "drop", "drop A"]
+        {
+            assert_eq!(status(&format!("logweir dead-letters {command}")).err(), Some(64), "{command}");
+        }
+        assert_eq!(status("logweir dead-letters show -h").err(), Some(0));
     }
 
     #[test]

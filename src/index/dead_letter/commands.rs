@@ -126,7 +126,7 @@ async fn send(
     replayed: &mut Replayed,
 ) -> Result<BTreeSet<String>, ReplayError> {
     let lookup = Lookup::new(client, target, deadline);
-    let ids: Vec<_> = letters.iter().filter_map(|letter| letter.id.as_bytes().try_into().ok().map(LineId)).collect();
+    let ids: Vec<_> = letters.iter().filter_map(|letter| LineId::parse(&letter.id)).collect();
     let places = lookup.find(&ids).await?;
     lookup.delete_younger(&places).await?;
     let found: HashSet<&str> = places.keys().map(LineId::as_str).collect();
