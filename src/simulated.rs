@@ -12,6 +12,8 @@ pub enum Bug {
     NoLookup,
     /// The hash of the line is left out of the document's id.
     NoLineHash,
+    /// A chunk is deleted or archived before its checkpoint is on disk.
+    DoneBeforeCommit,
 }
 
 /// Whether `bug` is put back on this thread.

@@ -420,6 +420,11 @@ impl Daemon {
         counts.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
     }
 
+    /// Waits until it serves telemetry: before that, a signal may end it as it ends any program.
+    pub fn serves(&self) {
+        until(&format!("telemetry in\n{}", self.log()), PATIENCE, || self.telemetry().map(drop));
+    }
+
     /// Waits until it has said `words`.
     pub fn said(&self, words: &str) {
         until(&format!("{words:?} in\n{}", self.log()), PATIENCE, || self.log().contains(words).then_some(()));

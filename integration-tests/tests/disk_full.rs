@@ -66,6 +66,10 @@ fn a_full_disk_for_the_state_stops_sending_until_there_is_room_and_loses_nothing
             assert!(run.stderr.contains("waiting for the checkpoint store"), "{}", run.stderr);
             daemon = workspace.start(&arguments);
             daemon.waits_for("checkpoint_store");
+            // Nothing was begun that a stop could leave undone.
+            assert_eq!(daemon.stop(), Some(0));
+            daemon = workspace.start(&arguments);
+            daemon.waits_for("checkpoint_store");
             node.roll_over(target);
             fs::remove_file(filler).expect("it was there");
         } else {

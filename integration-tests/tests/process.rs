@@ -310,6 +310,8 @@ fn killed_while_archiving(name: &str, done: &Path, steps: &[ArchiveStep]) {
     let _ = place.workspace.run(&["run", "--once", "--deadline", "60s"]).ok();
     assert_each_is_there_once(place.node, &place.target, 0..place.lines);
     assert_archived(&place, done);
+    // The store knows what became of each, also of those that were out of the way before a kill.
+    place.workspace.assert_proven(place.lines);
 }
 
 /// The last chunk as it lies in the logs.

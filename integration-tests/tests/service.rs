@@ -289,6 +289,18 @@ fn sigint_ends_it_the_same_way() {
 }
 
 #[test]
+fn sigterm_at_any_step_of_the_start_ends_it_in_order() {
+    let workspace = Workspace::for_url(NOBODY);
+    workspace.configure(&source("start"), "");
+    append(&workspace, 0..100);
+    for _ in 0..10 {
+        let daemon = workspace.start(&[]);
+        daemon.serves();
+        assert_eq!(daemon.stop(), Some(0));
+    }
+}
+
+#[test]
 fn a_second_sigterm_leaves_at_once_and_loses_nothing() {
     let (node, workspace) = place("second", "shutdown: {grace_period: 50s}");
     append(&workspace, 0..10);

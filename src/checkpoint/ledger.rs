@@ -184,8 +184,8 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Known`].
     pub fn restore(&mut self, row: FileRow) -> Result<(), LedgerError> {
-        let durable = row.reserved;
-        self.insert(row, durable)
+        let (durable, committed) = (row.reserved, Some(row.position.offset));
+        self.insert(row, durable, committed)
     }
 
     /// Takes in a file that the store does not hold yet, and reserves `ahead` bytes of it. What `row.reserved` covers
@@ -195,7 +195,7 @@ impl Ledger {
     /// [`LedgerError::Known`].
     pub fn admit(&mut self, row: FileRow, ahead: u64) -> Result<(), LedgerError> {
         let id = row.id;
-        self.insert(row, 0)?;
+        self.insert(row, 0, None)?;
         self.forgotten.remove(&id);
         if let Some(file) = self.files.get_mut(&id) {
             file.raise(file.read, ahead);
@@ -204,7 +204,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn insert(&mut self, mut row: FileRow, durable: u64) -> Result<(), LedgerError> {
+    fn insert(&mut self, mut row: FileRow, durable: u64, committed: Option<u64>) -> Result<(), LedgerError> {
         let file = row.id;
         if self.files.contains_key(&file) {
             return Err(LedgerError::Known { file });
@@ -213,7 +213,7 @@ impl Ledger {
         self.totals.outcomes += row.outcomes;
         row.source = self.texts.shared(&row.source);
         row.format = row.format.map(|format| self.texts.shared(&format));
-        self.files.insert(file, Box::new(File::new(row, durable)));
+        self.files.insert(file, Box::new(File::new(row, durable, committed)));
         Ok(())
     }
 
@@ -424,6 +424,7 @@ impl Ledger {
         for row in &changes.rows {
             if let Some(file) = self.files.get_mut(&row.id) {
                 file.durable = row.reserved;
+                file.committed = Some(row.position.offset);
             }
         }
     }
@@ -447,6 +448,12 @@ impl Ledger {
     #[must_use]
     pub fn position(&self, id: FileId) -> Option<Position> {
         self.files.get(&id).map(|file| file.row.position)
+    }
+
+    /// Whether the checkpoint of a file is certainly on disk as it is in memory.
+    #[must_use]
+    pub fn is_committed(&self, id: FileId) -> bool {
+        self.files.get(&id).is_some_and(|file| file.committed == Some(file.row.position.offset))
     }
 
     /// What the store will hold of a file.

@@ -176,6 +176,18 @@ impl Checkpoints {
         self.state().ledger.position(id)
     }
 
+    /// Whether the checkpoint of a file is on disk as [`Checkpoints::position`] has it.
+    #[must_use]
+    pub fn is_committed(&self, id: FileId) -> bool {
+        self.state().ledger.is_committed(id)
+    }
+
+    /// Commits now what is to be committed, without waiting for it.
+    pub fn hurry(&self) {
+        self.state().hurry = true;
+        self.shared.hurry();
+    }
+
     /// All that is known of a file.
     #[must_use]
     pub fn row(&self, id: FileId) -> Option<FileRow> {

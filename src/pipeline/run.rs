@@ -133,6 +133,8 @@ enum End {
 /// What kept it from starting, or from finishing.
 pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError> {
     let began = Instant::now();
+    // First of all: whoever stops it from here on gets an end in order.
+    let mut signals = Signals::new()?;
     let host = config.host.clone().unwrap_or_else(host_name);
     let plans = Plan::compile(&config, &host)?;
     let client = Arc::new(Client::new(&config.elasticsearch, config.elasticsearch.auth.resolve()?)?);
@@ -181,7 +183,6 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
     let notifier = Notifier::from_env();
     let interval = systemd::watchdog_interval();
     tokio::spawn(systemd::report(notifier.clone(), metrics.clone(), health.clone(), interval, everything.clone()));
-    let mut signals = Signals::new()?;
 
     let deadline = async {
         match options.deadline {
@@ -194,7 +195,11 @@ pub async fn run(config: Config, options: Options) -> Result<Snapshot, RunError>
         opened = wait_for_room(opened, open_store, &health) => opened?,
         () = &mut deadline => return Err(RunError::Deadline(waiting_for(&health, 0))),
         // Nothing was begun.
-        () = signals.next() => return Ok(metrics.snapshot()),
+        () = signals.next() => {
+            let snapshot = metrics.snapshot();
+            tracing::info!("{}", progress::summary(&snapshot, began.elapsed()));
+            return Ok(snapshot);
+        }
     };
 
     let first_start = rows.is_empty();

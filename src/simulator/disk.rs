@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::files::Node;
 use super::lines::Lines;
 use crate::checkpoint::ledger::Changes;
 use crate::checkpoint::{FileRow, Meta, StoreError};
@@ -55,6 +56,12 @@ impl Disk {
 
     pub fn rows(&self) -> impl Iterator<Item = &FileRow> {
         self.written.iter().flat_map(|store| store.rows.values())
+    }
+
+    /// Whether a checkpoint at the end of this file is on disk.
+    pub fn knows_all_of(&self, node: &Node) -> bool {
+        let end = node.content().bytes.len() as u64;
+        self.rows().any(|row| row.inode == node.number() && row.position.offset == end)
     }
 
     pub fn write(&mut self, changes: &Changes) {

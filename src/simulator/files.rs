@@ -35,6 +35,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// Its inode.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     pub fn content(&self) -> MutexGuard<'_, Content> {
         self.content.lock().expect("one thread")
     }
@@ -82,6 +87,11 @@ impl Files {
     /// All files that have a name, each once a name.
     pub fn nodes(&self) -> Vec<(PathBuf, Arc<Node>)> {
         self.tree().names.iter().map(|(path, node)| (path.clone(), Arc::clone(node))).collect()
+    }
+
+    /// Those of them whose names begin so.
+    pub fn nodes_called(&self, start: &str) -> Vec<(PathBuf, Arc<Node>)> {
+        self.nodes().into_iter().filter(|(path, _)| path.to_string_lossy().starts_with(start)).collect()
     }
 
     /// Makes an empty file.

@@ -13,8 +13,8 @@
 //! their original, ingest pipelines. Files that begin alike are checked for loss and for ids, not for repeated lines;
 //! lines of copies may be there again after the loss of the store: both are known limits.
 //!
-//! Held at every step: conservation, the memory bound, and no checkpoint on disk beyond a byte that is in neither the cluster
-//! nor the dead letters. Held at the end, when the faults are over: each line that was written and not destroyed by its
+//! Held at every step: conservation, the memory bound, no checkpoint on disk beyond a byte that is in neither the cluster
+//! nor the dead letters, and no chunk taken away whose checkpoint is not on disk. Held at the end, when the faults are over: each line that was written and not destroyed by its
 //! writer is there, once, and nothing else is. What fails is made smaller by leaving out steps.
 
 mod cluster;
@@ -190,7 +190,7 @@ fn many_histories() {
     }
 }
 
-const MUTANTS: [(&str, Mutant); 7] = [
+const MUTANTS: [(&str, Mutant); 8] = [
     ("settle before the reply", Mutant::Beneath(Lie::AnswersBeforeItApplies)),
     ("checkpoint past an unsettled byte", Mutant::Of(Bug::CheckpointPastUnsettled)),
     ("no rehash before the offset", Mutant::Of(Bug::NoRehash)),
@@ -198,6 +198,7 @@ const MUTANTS: [(&str, Mutant); 7] = [
     ("a reservation not synced before what it covers is sent", Mutant::Beneath(Lie::CommitsBeforeSync)),
     ("a look-up without refresh", Mutant::Beneath(Lie::DoesNotRefresh)),
     ("the line's hash left out of its id", Mutant::Of(Bug::NoLineHash)),
+    ("a chunk taken away before its checkpoint is on disk", Mutant::Of(Bug::DoneBeforeCommit)),
 ];
 
 /// The simulator is only as good as what it finds.

@@ -32,6 +32,9 @@ use crate::telemetry::Health;
 
 const MS: Duration = Duration::from_millis(1);
 
+/// What names of chunks begin with.
+pub const CHUNKS: &str = "/logs/c";
+
 /// How long a first start waits to hear whether the target is empty.
 const ORIGIN_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -65,6 +68,7 @@ impl Outlet for Noting {
 
 pub struct Process {
     shared: Arc<Shared>,
+    files: Arc<Files>,
     checkpoints: Arc<Checkpoints>,
     rows: Option<Vec<FileRow>>,
     follower: Option<Follower>,
@@ -166,6 +170,7 @@ impl Process {
         };
         Self {
             shared,
+            files: Arc::clone(files),
             checkpoints,
             rows: Some(rows),
             follower: None,
@@ -213,7 +218,7 @@ impl Process {
         let turns = dice.next();
         for part in 0..4 {
             match (turns >> 8).wrapping_add(part) % 4 {
-                0 => self.follow(),
+                0 => self.follow(disk),
                 1 => self.pump(0, turns >> 16),
                 2 => self.pump(1, turns >> 24),
                 _ => self.commit(dice, disk, sync_late, on_commit),
@@ -222,7 +227,7 @@ impl Process {
         self.stopping.is_none() || !self.end()
     }
 
-    fn follow(&mut self) {
+    fn follow(&mut self, disk: &Disk) {
         let now = Instant::now();
         if self.stopping.is_none()
             && (self.prepared.load(Ordering::SeqCst) || now >= self.follow_at)
@@ -234,7 +239,15 @@ impl Process {
         }
         if let Some(follower) = &mut self.follower {
             let due = self.hints.iter().take_while(|(at, _)| *at <= now).count();
+            let chunks = self.files.nodes_called(CHUNKS);
             follower.turn(self.hints.drain(..due).map(|(_, hint)| hint).collect());
+            // Nobody else takes a chunk away.
+            for (path, node) in chunks {
+                if self.files.node(&path).is_none_or(|now| !Arc::ptr_eq(&now, &node)) && !disk.knows_all_of(&node) {
+                    let wrong = format!("{} was taken away before its checkpoint was on disk", path.display());
+                    self.troubles.lock().expect("one thread").push(wrong);
+                }
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use super::files::{Files, Node};
 use super::fixture::Fixture;
 use super::history::{Hints, History, LOGS, Mode, What};
 use super::lines::{Lines, Sort};
-use super::process::Process;
+use super::process::{CHUNKS, Process};
 use crate::checkpoint::FileRow;
 use crate::discover::watch::Hint;
 use crate::filesystem::FileSystem;
@@ -611,7 +611,7 @@ impl<'a> World<'a> {
         if !again || self.chunks == 0 {
             self.chunks += 1;
         }
-        let path = PathBuf::from(format!("/logs/c{}.log", self.chunks));
+        let path = PathBuf::from(format!("{CHUNKS}{}.log", self.chunks));
         if self.files.node(&path).is_some() || (lines == 0 && self.header.is_none()) {
             return;
         }

@@ -19,6 +19,8 @@ pub(super) struct File {
     pub lines: u64,
     /// The reservation that is certainly on disk.
     pub durable: u64,
+    /// The checkpoint that is certainly on disk; `None` until the row is.
+    pub committed: Option<u64>,
     /// The reservation that an earlier run of the program left: below it, bytes stay in doubt until the checkpoint has
     /// passed them, even when this run never sent them.
     pub inherited: u64,
@@ -47,14 +49,15 @@ pub(super) struct Pending {
 }
 
 impl File {
-    /// A file of which nothing is in flight, with the reservation that is certainly on disk.
-    pub fn new(mut row: FileRow, durable: u64) -> Self {
+    /// A file of which nothing is in flight, with what is certainly on disk: reservation and checkpoint.
+    pub fn new(mut row: FileRow, durable: u64, committed: Option<u64>) -> Self {
         row.reserved = row.reserved.max(row.position.offset);
         Self {
             flight: None,
             read: row.position.offset,
             lines: row.outcomes.total(),
             durable,
+            committed,
             inherited: row.reserved,
             dirty: false,
             forget: false,

@@ -1,4 +1,4 @@
-//! The fate of complete files once all their lines are settled: kept, deleted or archived (invariant 8).
+//! The fate of complete files once all their lines are settled, and that on disk: kept, deleted or archived (invariant 8).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::super::archive::archive;
 use super::Follower;
 use crate::config::{Mode, OnDone};
+use crate::simulated::{Bug, put_back};
 use crate::telemetry::FaultCause;
 use crate::telemetry::events::FileDone;
 
@@ -19,6 +20,7 @@ impl Follower {
     /// Files that were read to their end get their fate once all their lines are settled.
     pub(super) fn settle_finished(&mut self) {
         let may_try = Instant::now() >= self.next_done;
+        let mut uncommitted = false;
         for id in self.finished.clone() {
             let Some(file) = self.identities.get(&id).and_then(|identity| identity.file.clone()) else {
                 self.finished.remove(&id);
@@ -36,12 +38,18 @@ impl Follower {
             if settled != Some(file.read_to.load(Ordering::Relaxed)) || !may_try {
                 continue;
             }
-            self.finished.remove(&id);
             let plan = &self.shared.plans[file.source];
             if plan.source.mode != Mode::Chunks || plan.source.on_done == OnDone::Keep {
+                self.finished.remove(&id);
                 self.shared.checkpoints.mark_done(id);
                 continue;
             }
+            // A chunk that is out of the way is not read again, so what became of its lines must be known from the disk.
+            if !self.shared.checkpoints.is_committed(id) && !put_back(Bug::DoneBeforeCommit) {
+                uncommitted = true;
+                continue;
+            }
+            self.finished.remove(&id);
             // The file must be what was read, to the byte: a writer that came back keeps it alive.
             let unchanged = self.shared.files.stat(&path).is_ok_and(|stat| stat == end);
             if !unchanged {
@@ -66,6 +74,10 @@ impl Follower {
                     self.next_done = Instant::now() + DONE_RETRY;
                 }
             }
+        }
+        // Nobody waits for a daemon's files to be out of the way, but for `--once` to end.
+        if uncommitted && self.shared.once && self.shared.is_drained() {
+            self.shared.checkpoints.hurry();
         }
     }
 }

@@ -90,7 +90,7 @@ impl World {
 
     /// SIGTERM, and an end as it should be.
     pub(crate) fn stop_daemon(&mut self) -> Result<()> {
-        self.daemon()?;
+        self.daemon()?.serves();
         self.memory.shared.pid.store(0, Ordering::Relaxed);
         let status = self.daemon.take().and_then(Daemon::stop);
         ensure!(status == Some(0), "the daemon ended with status {status:?}");
