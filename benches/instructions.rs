@@ -51,12 +51,34 @@ struct Bench {
     out: Vec<u8>,
 }
 
+fn log() -> impl Iterator<Item = &'static str> {
+    include_str!("../integration-tests/data/apache-combined-2015-05.log").lines().take(LINES)
+}
+
 impl Bench {
     fn new(keep: &[&str]) -> Self {
-        let log = include_bytes!("../integration-tests/data/apache-combined-2015-05.log");
-        let lines: Vec<Vec<u8>> = log.split(|byte| *byte == b'\n').take(LINES).map(<[u8]>::to_vec).collect();
+        Self::of("combined", keep, log().map(|line| line.as_bytes().to_vec()).collect())
+    }
+
+    /// The same requests, told by an application: an object of ten members a line, half of them with dotted keys.
+    fn json() -> Self {
+        let object = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let agent = line.rsplit('"').nth(1).unwrap_or_default();
+            let object = serde_json::json!({
+                "@timestamp": "2015-05-17T10:05:03.120Z", "level": "INFO", "service.name": "shop", "thread": "worker-7",
+                "message": format!("{} {} answered {}", words[5].trim_matches('"'), words[6], words[8]),
+                "http.request.method": words[5].trim_matches('"'), "http.response.status_code": words[8].parse::<u16>().ok(),
+                "url.original": words[6], "source.address": words[0], "user_agent.original": agent,
+            });
+            object.to_string().into_bytes()
+        };
+        Self::of("json", &[], log().map(object).collect())
+    }
+
+    fn of(format: &str, keep: &[&str], lines: Vec<Vec<u8>>) -> Self {
         let source: config::Source = serde_json::from_value(serde_json::json!({
-            "name": "web", "paths": [], "dataset": "apache.access", "format": "combined", "keep_fields": keep,
+            "name": "web", "paths": [], "dataset": "apache.access", "format": format, "keep_fields": keep,
         }))
         .expect("a valid source");
         let enrich = config::Enrich::default();
@@ -118,6 +140,7 @@ fn parse_enrich(mut bench: Bench) -> Bench {
 #[library_benchmark]
 #[bench::default_document(args = (Bench::new(&[])), config = budget(3566))]
 #[bench::ten_fields(args = (Bench::new(&TEN_FIELDS)), config = budget(2618))]
+#[bench::json(args = (Bench::json()), config = budget(31_954))]
 fn parse_enrich_encode(mut bench: Bench) -> Bench {
     bench.lines(true, true);
     bench

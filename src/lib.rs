@@ -26,4 +26,5 @@ mod simulated;
 #[cfg(test)]
 mod simulator;
 pub mod telemetry;
+pub mod tree;
 pub mod verify;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::simulated::{Bug, put_back};
+use crate::tree::Tree;
 
 /// The version of ECS that documents follow.
 pub const ECS_VERSION: &str = "9.2.0";
@@ -353,7 +354,7 @@ pub struct Document {
     pub scratch: Vec<u8>,
     /// For formats whose lines are trees themselves (JSON): fields beside the slots, nested (no dotted keys).
     /// Slots and static fields win over it.
-    pub tree: Option<serde_json::Map<String, serde_json::Value>>,
+    pub tree: Tree,
     set: u64,
     values: [Value; Field::COUNT],
 }
@@ -364,7 +365,7 @@ impl Default for Document {
             time: None,
             tags: Tags::default(),
             scratch: Vec::with_capacity(1024),
-            tree: None,
+            tree: Tree::default(),
             set: 0,
             values: [Value::Int(0); Field::COUNT],
         }
@@ -377,7 +378,7 @@ impl Document {
         self.time = None;
         self.tags = Tags::default();
         self.scratch.clear();
-        self.tree = None;
+        self.tree.clear();
         self.set = 0;
     }
 

@@ -42,14 +42,21 @@ impl From {
 
 #[derive(Clone, Debug)]
 pub(super) enum Content {
-    Fixed(Json),
+    /// This JSON.
+    Fixed(String),
     Filled(From),
+}
+
+fn fixed(value: impl Into<Json>) -> Content {
+    Content::Fixed(value.into().to_string())
 }
 
 /// A leaf: where it is in the document, and what it says.
 #[derive(Clone, Debug)]
 pub(super) struct Leaf {
     pub(super) path: String,
+    /// The parts of the path.
+    pub(super) way: Box<[Box<str>]>,
     pub(super) content: Content,
 }
 
@@ -67,7 +74,7 @@ impl Leaves {
     ) -> Result<(Self, Vec<String>), LayoutError> {
         let mut leaves = Self::default();
         leaves.add("@timestamp", Content::Filled(From::Time));
-        leaves.add("ecs.version", Content::Fixed(ECS_VERSION.into()));
+        leaves.add("ecs.version", fixed(ECS_VERSION));
         for &field in Field::ALL {
             let made = match field {
                 Field::Calendar => enrich.calendar.enabled,
@@ -78,12 +85,12 @@ impl Leaves {
                 leaves.add(field.path(), Content::Filled(From::Slot(field)));
             }
         }
-        leaves.add("event.dataset", Content::Fixed(source.dataset.as_str().into()));
+        leaves.add("event.dataset", fixed(source.dataset.as_str()));
         if enrich.original {
             leaves.add("event.original", Content::Filled(From::Line));
         }
         if enrich.host {
-            leaves.add("host.name", Content::Fixed(host.into()));
+            leaves.add("host.name", fixed(host));
         }
         if enrich.file_path {
             leaves.add("log.file.path", Content::Filled(From::FilePath));
@@ -92,9 +99,9 @@ impl Leaves {
         leaves.add("log.offset", Content::Filled(From::Offset));
         let mut reserved: &[&str] = &[];
         if let Target::DataStream(_) = source.target(elasticsearch) {
-            leaves.add("data_stream.type", Content::Fixed("logs".into()));
-            leaves.add("data_stream.dataset", Content::Fixed(source.dataset.as_str().into()));
-            leaves.add("data_stream.namespace", Content::Fixed(elasticsearch.namespace.as_str().into()));
+            leaves.add("data_stream.type", fixed("logs"));
+            leaves.add("data_stream.dataset", fixed(source.dataset.as_str()));
+            leaves.add("data_stream.namespace", fixed(elasticsearch.namespace.as_str()));
             reserved = &["data_stream.type", "data_stream.dataset", "data_stream.namespace"];
         }
         let mut tags = Vec::new();
@@ -109,6 +116,10 @@ impl Leaves {
         Ok((leaves, tags))
     }
 
+    pub(super) fn at(&self, at: usize) -> &Leaf {
+        &self.0[at]
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Leaf> {
         self.0.iter()
     }
@@ -121,7 +132,8 @@ impl Leaves {
             0 => self.0.len(),
             _ => self.0.iter().rposition(|leaf| shared(leaf) == most).map_or(self.0.len(), |last| last + 1),
         };
-        self.0.insert(at, Leaf { path: path.to_owned(), content });
+        let way = path.split('.').map(Into::into).collect();
+        self.0.insert(at, Leaf { path: path.to_owned(), way, content });
     }
 
     /// Adds a field with a fixed value; of an object, each of its leaves, so that it merges with known ones.
@@ -151,7 +163,7 @@ impl Leaves {
                 return Err(conflict(&leaf.path));
             }
         }
-        let content = Content::Fixed(value.clone());
+        let content = fixed(value.clone());
         match replaced {
             Some(index) => self.0[index].content = content,
             None => self.add(path, content),
@@ -277,7 +289,7 @@ fn between(text: &mut String, leaves: &[Leaf], from: usize, to: usize) {
     for leaf in &leaves[from + 1..to] {
         if let Content::Fixed(value) = &leaf.content {
             step(text, last, &leaf.path);
-            let _ = write!(text, "{value}");
+            text.push_str(value);
             last = &leaf.path;
         }
     }

@@ -192,7 +192,7 @@ impl Layout {
     /// Appends `item` with the fields of `doc` to `out`, and returns where in `out` the document line starts. `shapes` are
     /// those that this thread has of this layout.
     ///
-    /// Takes `doc.tree`, and adds to `doc.tags` what only encoding can see.
+    /// Clears `doc.tree`, and adds to `doc.tags` what only encoding can see.
     pub fn encode(
         &self,
         item: &Item<'_>,
@@ -205,11 +205,8 @@ impl Layout {
             doc.tags.add(Tags::LINE_CUT);
         }
         let Buffers { fast, time } = buffers;
-        if let Some(tree) = doc.tree.take() {
-            write_action(out, item);
-            let source = out.len();
-            self.encode_tree(tree, item, doc, time, out);
-            return source;
+        if doc.tree.is_some() {
+            return self.encode_tree(item, doc, fast, time, out);
         }
         if Fast::fits(item.line.bytes.len() + doc.scratch.len()) {
             fast.clear();
@@ -234,6 +231,42 @@ impl Layout {
         write_action(out, item);
         let source = out.len();
         self.write_document(out, time, item, doc);
+        source
+    }
+
+    /// The same of a line that is a tree.
+    #[inline(never)]
+    fn encode_tree(
+        &self,
+        item: &Item<'_>,
+        doc: &mut Document,
+        fast: &mut Fast,
+        time: &mut TimeText,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let mut tree = std::mem::take(&mut doc.tree);
+        self.put_over(&mut tree, item, doc);
+        let mut source = None;
+        if Fast::fits(item.line.bytes.len() + doc.scratch.len()) {
+            fast.clear();
+            write_action(fast, item);
+            let start = out.len() + Writer::len(fast);
+            write_time(fast, time, item);
+            self.write_tree(fast, &tree, item, doc);
+            if let Some(bytes) = fast.bytes() {
+                out.extend_from_slice(bytes);
+                source = Some(start);
+            }
+        }
+        let source = source.unwrap_or_else(|| {
+            write_action(out, item);
+            let source = out.len();
+            write_time(out, time, item);
+            self.write_tree(out, &tree, item, doc);
+            source
+        });
+        tree.clear();
+        doc.tree = tree;
         source
     }
 

@@ -41,7 +41,7 @@ fn encode(
     let before = out.len();
     let item = Item { line, id, file: &file, time: TIME, index };
     let mut slow = Vec::new();
-    if doc.tree.is_none() {
+    if !doc.tree.is_some() {
         let tags = doc.tags;
         write_action(&mut slow, &item);
         layout.write_document(&mut slow, &mut TimeText::default(), &item, doc);
@@ -202,7 +202,7 @@ proptest! {
             prop_assert_eq!(&document, &expected);
             prop_assert_eq!(action, json!({"create": {"_id": LineId::new(ID, 77, &line).as_str()}}));
             // The way of trees must say the same.
-            doc.tree = Some(Map::new());
+            doc.tree.start();
             let (document, _) = encode(&layout, &mut buffers, &line, &mut doc, Some("web-1"));
             prop_assert_eq!(document, expected);
         }
@@ -347,12 +347,11 @@ fn a_field_to_keep_that_does_not_exist_is_refused_with_the_nearest() {
 fn slots_and_fixed_fields_win_over_a_tree() {
     let layout = layout(json!({"labels.env": "prod", "tags": ["s"]}), &[]).unwrap();
     let mut doc = Document::default();
-    doc.tree = json!({
+    let tree = json!({
             "@timestamp": "x", "http": "none", "labels": {"env": "dev", "other": 1}, "tags": "t", "log": {"offset": "x", "y": 1},
             "user_agent": {"original": "old", "mine": 1}, "calendar": {"hour": "noon", "quarter": 2}, "any": {"thing": [1]},
-        })
-        .as_object()
-    .cloned();
+    });
+    doc.tree.read(&tree.to_string()).unwrap();
     doc.put(Field::HttpRequestMethod, Value::Text("GET"));
     doc.put(Field::Calendar, Value::Ready(&READY[1]));
     doc.put_json(Field::UserAgent, b"{\"original\":\"new\",\"name\":\"n\"}");
@@ -376,7 +375,7 @@ fn what_a_tree_has_and_is_not_kept_is_left_out() {
     let layout = layout_of(&source, &config::Enrich::default()).unwrap();
     let tree = json!({"a": {"b": 1, "x": 2}, "c": {"d": {}}, "e": 5, "http": {"foo": 1}});
     let mut doc = Document::default();
-    doc.tree = tree.as_object().cloned();
+    doc.tree.read(&tree.to_string()).unwrap();
     let (document, _) = encode(&layout, &mut (Buffers::default(), Shapes::default()), b"", &mut doc, None);
     let expected = json!({"@timestamp": "2015-05-17T10:05:03.000Z", "a": {"b": 1}, "c": {"d": {}}, "http": {"foo": 1}});
     assert_eq!(document, expected);

@@ -1,159 +1,180 @@
 //! Documents of lines that are trees themselves (JSON): the tree, with slots and fixed fields put over it.
-//!
-//! This is the way of correctness, not of speed: the tree is there already, and is changed in place.
-
-use serde_json::{Map, Value as Json};
 
 use super::layout::{Content, From};
-use super::{Item, Layout, TimeText};
+use super::writer::{BLOCK, Writer};
+use super::{Item, Layout};
 use crate::keep::Keep;
-use crate::record::{Document, Field, Tags, Value};
+use crate::record::{Document, Tags, Value};
+use crate::tree::{Kept, List, ROOT, Tree, Value as Inner};
 
 impl Layout {
-    /// Appends the document line of `tree` to `out`.
-    #[inline(never)]
-    pub(super) fn encode_tree(
-        &self,
-        mut tree: Map<String, Json>,
-        item: &Item<'_>,
-        doc: &mut Document,
-        time: &mut TimeText,
-        out: &mut Vec<u8>,
-    ) {
+    /// Puts the leaves of this layout that `doc` has over `tree`, and what is kept of it, so that it can be written.
+    /// Adds to `doc.tags` what only encoding can see.
+    pub(super) fn put_over(&self, tree: &mut Tree, item: &Item<'_>, doc: &mut Document) {
         if !self.keep.is_all() {
-            prune(&mut tree, "", &self.keep);
+            prune(tree, &self.keep);
         }
-        let (timestamp, len) = time.quoted(item.time);
-        put_json(&mut tree, "@timestamp", &timestamp[..len]);
+        // It is written first.
+        tree.take(ROOT, "@timestamp");
         let ranks = self.ranks(doc);
         let mut rank = 0;
         let mut valid = true;
-        for leaf in self.leaves.iter() {
-            let from = match &leaf.content {
-                Content::Fixed(value) => {
-                    put(&mut tree, &leaf.path, value.clone());
-                    continue;
+        for (at, leaf) in self.leaves.iter().enumerate() {
+            #[expect(clippy::cast_possible_truncation, reason = "there are some dozens of leaves")]
+            let outer = Inner::Outer(at as u16);
+            let json = match &leaf.content {
+                Content::Fixed(value) => value.as_bytes(),
+                Content::Filled(from) => {
+                    let is_set = ranks >> rank & 1 != 0;
+                    rank += 1;
+                    if !is_set {
+                        continue;
+                    }
+                    match from {
+                        From::Slot(field) => match doc.get(*field) {
+                            Some(Value::Json { .. } | Value::StaticJson(_) | Value::Ready(_)) => {
+                                doc.bytes(*field, item.line.bytes).unwrap_or_default()
+                            }
+                            Some(Value::Int(_)) | None => &[],
+                            Some(_) => {
+                                let text = doc.bytes(*field, item.line.bytes).unwrap_or_default();
+                                valid &= simdutf8::basic::from_utf8(text).is_ok();
+                                &[]
+                            }
+                        },
+                        From::Line => {
+                            valid &= simdutf8::basic::from_utf8(item.line.bytes).is_ok();
+                            &[]
+                        }
+                        From::FilePath | From::FileId | From::Offset | From::Time | From::Tags => &[],
+                    }
                 }
-                Content::Filled(from) => *from,
             };
-            let is_set = ranks >> rank & 1 != 0;
-            rank += 1;
-            if !is_set {
-                continue;
-            }
-            match from {
-                From::Slot(field) => match slot(doc, field, item.line.bytes) {
-                    Slot::Text(text) => valid &= put_text(&mut tree, &leaf.path, text),
-                    Slot::Json(text) => put_json(&mut tree, &leaf.path, text),
-                    Slot::Int(value) => put(&mut tree, &leaf.path, value.into()),
-                },
-                From::Line => valid &= put_text(&mut tree, &leaf.path, item.line.bytes),
-                From::FilePath => put_json(&mut tree, &leaf.path, &item.file.path),
-                From::FileId => put_json(&mut tree, &leaf.path, &item.file.id),
-                From::Offset => put(&mut tree, &leaf.path, item.line.offset.into()),
-                From::Time | From::Tags => {}
+            // What is an object joins one that is there.
+            match str::from_utf8(json) {
+                Ok(object) if object.starts_with('{') => tree.put_object_over(&leaf.way, object, outer),
+                _ => tree.put_over(&leaf.way, outer),
             }
         }
         if !valid {
             doc.tags.add(Tags::INVALID_UTF8);
         }
         if self.tags_rank.is_some() {
-            self.put_tags(&mut tree, doc.tags);
+            self.put_tags(tree, doc.tags);
         }
-        // Writing a tree of strings, numbers and lists into memory cannot fail.
-        let _ = serde_json::to_writer(&mut *out, &tree);
-        out.push(b'\n');
     }
 
     /// Adds the tags of source and line to those that the tree has.
-    fn put_tags(&self, tree: &mut Map<String, Json>, tags: Tags) {
+    fn put_tags(&self, tree: &mut Tree, tags: Tags) {
         let mut added = self.all_tags(tags).peekable();
         if added.peek().is_none() {
             return;
         }
-        let mut all = match tree.remove("tags") {
-            Some(Json::Array(tags)) => tags,
-            None | Some(Json::Null) => Vec::new(),
-            Some(tag) => vec![tag],
+        let all = match tree.get(ROOT, "tags") {
+            Some(Inner::Array(tags)) => tags,
+            there => {
+                let all = tree.new_list();
+                if let Some(tag) = there.filter(|tag| *tag != Inner::Null) {
+                    tree.push(all, tag);
+                }
+                tree.put_over(&["tags"], Inner::Array(all));
+                all
+            }
         };
         for tag in added {
-            if !all.iter().any(|known| known == tag) {
-                all.push(tag.into());
+            let is_tag = |(_, known)| matches!(known, Inner::Text(known) if tree.str(known) == tag);
+            if !tree.members(all).any(is_tag) {
+                let tag = Inner::Text(tree.new_text(tag));
+                tree.push(all, tag);
             }
         }
-        tree.insert("tags".to_owned(), all.into());
     }
-}
 
-enum Slot<'a> {
-    Text(&'a [u8]),
-    Json(&'a [u8]),
-    Int(i64),
-}
-
-fn slot<'a>(doc: &'a Document, field: Field, line: &'a [u8]) -> Slot<'a> {
-    let bytes = doc.bytes(field, line).unwrap_or_default();
-    match doc.get(field) {
-        Some(Value::Int(value)) => Slot::Int(value),
-        Some(Value::Json { .. } | Value::StaticJson(_) | Value::Ready(_)) => Slot::Json(bytes),
-        _ => Slot::Text(bytes),
-    }
-}
-
-/// Puts text at `path`; returns whether it was valid UTF-8.
-fn put_text(tree: &mut Map<String, Json>, path: &str, text: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(text);
-    let valid = matches!(text, std::borrow::Cow::Borrowed(_));
-    put(tree, path, text.into_owned().into());
-    valid
-}
-
-/// Puts ready-made JSON at `path`.
-fn put_json(tree: &mut Map<String, Json>, path: &str, text: &[u8]) {
-    let value = serde_json::from_slice(text);
-    debug_assert!(value.is_ok(), "ready-made JSON of {path} is none");
-    put(tree, path, value.unwrap_or(Json::Null));
-}
-
-/// Puts `value` at the dotted `path`, over whatever is in the way; objects are merged.
-fn put(tree: &mut Map<String, Json>, path: &str, value: Json) {
-    let Some((object, rest)) = path.split_once('.') else {
-        merge(tree.entry(path).or_insert(Json::Null), value);
-        return;
-    };
-    let member = tree.entry(object).or_insert(Json::Null);
-    if !member.is_object() {
-        *member = Json::Object(Map::new());
-    }
-    if let Json::Object(members) = member {
-        put(members, rest, value);
-    }
-}
-
-fn merge(into: &mut Json, value: Json) {
-    match (into, value) {
-        (Json::Object(into), Json::Object(members)) => {
-            for (key, value) in members {
-                merge(into.entry(key).or_insert(Json::Null), value);
-            }
+    /// Writes the members of the document, which has begun, and its end.
+    pub(super) fn write_tree<W: Writer>(&self, writer: &mut W, tree: &Tree, item: &Item<'_>, doc: &Document) {
+        for (key, value) in tree.members(ROOT) {
+            writer.short(COMMA, 1);
+            writer.string(tree.text().as_bytes(), key.start as usize, key.end as usize);
+            writer.short(COLON, 1);
+            self.write_value(writer, tree, value, item, doc);
         }
-        (into, value) => *into = value,
+        writer.short(END, 2);
     }
+
+    fn write_value<W: Writer>(&self, writer: &mut W, tree: &Tree, value: Inner, item: &Item<'_>, doc: &Document) {
+        match value {
+            Inner::Text(text) => {
+                writer.string(tree.text().as_bytes(), text.start as usize, text.end as usize);
+            }
+            Inner::Object(object) => self.write_members(writer, tree, object, true, item, doc),
+            Inner::Array(array) => self.write_members(writer, tree, array, false, item, doc),
+            Inner::Outer(leaf) => match &self.leaves.at(leaf.into()).content {
+                Content::Fixed(json) => writer.all(json.as_bytes()),
+                Content::Filled(from) => {
+                    self.write_leaf(writer, item, doc, *from);
+                }
+            },
+            Inner::Signed(value) => writer.int(value),
+            Inner::Unsigned(value) => match i64::try_from(value) {
+                Ok(value) => writer.int(value),
+                Err(_) => write_number(writer, &value),
+            },
+            Inner::Float(value) => write_number(writer, &value),
+            Inner::Bool(value) => writer.all(if value { b"true" } else { b"false" }),
+            Inner::Null => writer.all(b"null"),
+        }
+    }
+
+    fn write_members<W: Writer>(
+        &self,
+        writer: &mut W,
+        tree: &Tree,
+        list: List,
+        is_object: bool,
+        item: &Item<'_>,
+        doc: &Document,
+    ) {
+        let (mut before, end) = if is_object { (OPEN, CLOSE) } else { (BEGIN, FINISH) };
+        if tree.is_empty(list) {
+            writer.short(before, 1);
+        }
+        for (key, value) in tree.members(list) {
+            writer.short(before, 1);
+            before = COMMA;
+            if is_object {
+                writer.string(tree.text().as_bytes(), key.start as usize, key.end as usize);
+                writer.short(COLON, 1);
+            }
+            self.write_value(writer, tree, value, item, doc);
+        }
+        writer.short(end, 1);
+    }
+}
+
+const COMMA: &[u8; BLOCK] = b",                               ";
+const COLON: &[u8; BLOCK] = b":                               ";
+const OPEN: &[u8; BLOCK] = b"{                               ";
+const CLOSE: &[u8; BLOCK] = b"}                               ";
+const BEGIN: &[u8; BLOCK] = b"[                               ";
+const FINISH: &[u8; BLOCK] = b"]                               ";
+const END: &[u8; BLOCK] = b"}\n                              ";
+
+/// Writes a number as `serde_json` does.
+fn write_number<W: Writer>(writer: &mut W, value: &impl serde::Serialize) {
+    // No number is longer.
+    let mut text = [0; BLOCK];
+    let mut rest = &mut text[..];
+    let written = serde_json::to_writer(&mut rest, value);
+    debug_assert!(written.is_ok(), "a number is longer than {BLOCK} digits");
+    let len = BLOCK - rest.len();
+    writer.short(&text, len);
 }
 
 /// Takes out what is not kept, and objects that are empty then.
-fn prune(tree: &mut Map<String, Json>, above: &str, keep: &Keep) {
-    tree.retain(|key, value| {
-        let path = if above.is_empty() { key.clone() } else { format!("{above}.{key}") };
-        if keep.keeps(&path) {
-            return true;
-        }
-        match value {
-            Json::Object(members) if keep.touches(&path) => {
-                prune(members, &path, keep);
-                !members.is_empty()
-            }
-            _ => false,
-        }
+fn prune(tree: &mut Tree, keep: &Keep) {
+    tree.retain(&mut |path| match path {
+        path if keep.keeps(path) => Kept::All,
+        path if keep.touches(path) => Kept::Some,
+        _ => Kept::Nothing,
     });
 }
