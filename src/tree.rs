@@ -61,7 +61,7 @@ pub enum Value {
     /// An array.
     Array(List),
     /// Something that whoever put it here knows by this number.
-    Outer(u16),
+    Outer(u32),
 }
 
 /// No further node. The first node is nobody's next.

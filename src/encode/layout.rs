@@ -116,8 +116,8 @@ impl Leaves {
         Ok((leaves, tags))
     }
 
-    pub(super) fn at(&self, at: usize) -> &Leaf {
-        &self.0[at]
+    pub(super) fn at(&self, at: u32) -> &Leaf {
+        &self.0[at as usize]
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Leaf> {

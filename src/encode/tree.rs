@@ -21,9 +21,10 @@ impl Layout {
         let mut valid = true;
         for (at, leaf) in self.leaves.iter().enumerate() {
             #[expect(clippy::cast_possible_truncation, reason = "there are some dozens of leaves")]
-            let outer = Inner::Outer(at as u16);
-            let json = match &leaf.content {
-                Content::Fixed(value) => value.as_bytes(),
+            let outer = Inner::Outer(at as u32);
+            // What is JSON already; any other text is written later, and only looked at here.
+            let (json, text): (&str, &[u8]) = match &leaf.content {
+                Content::Fixed(value) => (value, &[]),
                 Content::Filled(from) => {
                     let is_set = ranks >> rank & 1 != 0;
                     rank += 1;
@@ -31,29 +32,26 @@ impl Layout {
                         continue;
                     }
                     match from {
-                        From::Slot(field) => match doc.get(*field) {
-                            Some(Value::Json { .. } | Value::StaticJson(_) | Value::Ready(_)) => {
-                                doc.bytes(*field, item.line.bytes).unwrap_or_default()
+                        From::Slot(field) => {
+                            let bytes = doc.bytes(*field, item.line.bytes).unwrap_or_default();
+                            match doc.value(*field) {
+                                Value::Json { .. } | Value::StaticJson(_) | Value::Ready(_) => {
+                                    (str::from_utf8(bytes).unwrap_or_default(), &[])
+                                }
+                                _ => ("", bytes),
                             }
-                            Some(Value::Int(_)) | None => &[],
-                            Some(_) => {
-                                let text = doc.bytes(*field, item.line.bytes).unwrap_or_default();
-                                valid &= simdutf8::basic::from_utf8(text).is_ok();
-                                &[]
-                            }
-                        },
-                        From::Line => {
-                            valid &= simdutf8::basic::from_utf8(item.line.bytes).is_ok();
-                            &[]
                         }
-                        From::FilePath | From::FileId | From::Offset | From::Time | From::Tags => &[],
+                        From::Line => ("", item.line.bytes),
+                        From::FilePath | From::FileId | From::Offset | From::Time | From::Tags => ("", &[]),
                     }
                 }
             };
+            valid &= simdutf8::basic::from_utf8(text).is_ok();
             // What is an object joins one that is there.
-            match str::from_utf8(json) {
-                Ok(object) if object.starts_with('{') => tree.put_object_over(&leaf.way, object, outer),
-                _ => tree.put_over(&leaf.way, outer),
+            if json.starts_with('{') {
+                tree.put_object_over(&leaf.way, json, outer);
+            } else {
+                tree.put_over(&leaf.way, outer);
             }
         }
         if !valid {
@@ -108,7 +106,7 @@ impl Layout {
             }
             Inner::Object(object) => self.write_members(writer, tree, object, true, item, doc),
             Inner::Array(array) => self.write_members(writer, tree, array, false, item, doc),
-            Inner::Outer(leaf) => match &self.leaves.at(leaf.into()).content {
+            Inner::Outer(leaf) => match &self.leaves.at(leaf).content {
                 Content::Fixed(json) => writer.all(json.as_bytes()),
                 Content::Filled(from) => {
                     self.write_leaf(writer, item, doc, *from);
