@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("json", &[]),
     ("keep", &[]),
     ("simulated", &[]),
+    ("tree", &[]),
     ("record", &["budget", "simulated", "tree"]),
     ("telemetry", &["config", "record"]),
     ("client", &["config"]),
