@@ -13,7 +13,7 @@ use super::lines::Lines;
 use crate::checkpoint::ledger::Changes;
 use crate::checkpoint::{FileRow, Meta, StoreError};
 use crate::index::dead_letter::{AppendError, Keeping, Letter, Letters};
-use crate::record::FileId;
+use crate::record::{FileId, Position, TAIL_BYTES, tail_hash};
 
 /// A checkpoint store.
 #[derive(Clone, Debug)]
@@ -58,10 +58,12 @@ impl Disk {
         self.written.iter().flat_map(|store| store.rows.values())
     }
 
-    /// Whether a checkpoint at the end of this file is on disk.
+    /// Whether a checkpoint at the end of this file is on disk, or of one that is equal to it: such are one file.
     pub fn knows_all_of(&self, node: &Node) -> bool {
-        let end = node.content().bytes.len() as u64;
-        self.rows().any(|row| row.inode == node.number() && row.position.offset == end)
+        let content = node.content();
+        let end = content.bytes.len();
+        let tail_hash = tail_hash(&content.bytes[end.saturating_sub(TAIL_BYTES)..]);
+        self.rows().any(|row| row.position == Position { offset: end as u64, tail_hash })
     }
 
     pub fn write(&mut self, changes: &Changes) {

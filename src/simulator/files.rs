@@ -35,11 +35,6 @@ pub struct Node {
 }
 
 impl Node {
-    /// Its inode.
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
     pub fn content(&self) -> MutexGuard<'_, Content> {
         self.content.lock().expect("one thread")
     }
