@@ -140,7 +140,7 @@ fn parse_enrich(mut bench: Bench) -> Bench {
 #[library_benchmark]
 #[bench::default_document(args = (Bench::new(&[])), config = budget(3566))]
 #[bench::ten_fields(args = (Bench::new(&TEN_FIELDS)), config = budget(2618))]
-#[bench::json(args = (Bench::json()), config = budget(31_954))]
+#[bench::json(args = (Bench::json()), config = budget(31_365))]
 fn parse_enrich_encode(mut bench: Bench) -> Bench {
     bench.lines(true, true);
     bench

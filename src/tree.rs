@@ -600,12 +600,14 @@ impl Tree {
         let mut at = self.lists[members.0 as usize].first;
         while let Some(&Node { key, value, next }) = self.nodes.get(at as usize) {
             at = next;
-            match (self.find_text(into, key), value) {
-                (Some(node), value) => match (self.nodes[node as usize].value, value) {
-                    (Value::Object(into), Value::Object(members)) => self.merge_over(into, members),
-                    (_, value) => self.nodes[node as usize].value = value,
-                },
-                (None, value) => self.put_new(into, key, value),
+            let Some(node) = self.find_text(into, key) else {
+                self.put_new(into, key, value);
+                continue;
+            };
+            let there = &mut self.nodes[node as usize].value;
+            match (*there, value) {
+                (Value::Object(into), Value::Object(members)) => self.merge_over(into, members),
+                (_, value) => *there = value,
             }
         }
     }

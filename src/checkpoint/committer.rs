@@ -165,7 +165,9 @@ impl Shared {
         (self.on_trouble)(trouble);
     }
 
+    /// Commits at once what is to be committed.
     pub fn hurry(&self) {
+        self.state().hurry = true;
         self.wake.notify_one();
     }
 

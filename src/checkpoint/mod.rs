@@ -184,7 +184,6 @@ impl Checkpoints {
 
     /// Commits now what is to be committed, without waiting for it.
     pub fn hurry(&self) {
-        self.state().hurry = true;
         self.shared.hurry();
     }
 
@@ -293,9 +292,7 @@ impl Checkpoints {
             if state.all_reserved(&wanted) {
                 return;
             }
-            let raised = state.ledger.raise_reservations(&wanted, self.reserve_ahead);
-            state.hurry = true;
-            raised.err()
+            state.ledger.raise_reservations(&wanted, self.reserve_ahead).err()
         };
         if let Some(error) = refused {
             // Nothing is sent without a reservation, and this file can have none.

@@ -38,7 +38,7 @@ pub enum DeadLettersCommand {
         config: ConfigArgs,
         /// Its `_id`
         #[arg(value_parser = line_id)]
-        id: LineId,
+        id: String,
     },
     /// Send them again; what Elasticsearch takes now is a dead letter no more
     Replay {
@@ -47,7 +47,7 @@ pub enum DeadLettersCommand {
         config: ConfigArgs,
         /// Only these `_id`s [default: all]
         #[arg(value_parser = line_id)]
-        ids: Vec<LineId>,
+        ids: Vec<String>,
     },
     /// Give them up
     Drop {
@@ -56,7 +56,7 @@ pub enum DeadLettersCommand {
         config: ConfigArgs,
         /// Their `_id`s
         #[arg(required_unless_present = "all", value_parser = line_id)]
-        ids: Vec<LineId>,
+        ids: Vec<String>,
         /// Give up all
         #[arg(long, conflicts_with = "ids")]
         all: bool,
@@ -64,8 +64,9 @@ pub enum DeadLettersCommand {
 }
 
 /// An `_id` as typed.
-fn line_id(typed: &str) -> Result<LineId, String> {
-    LineId::parse(typed).ok_or_else(|| format!("an _id is {ID_LEN} letters, digits, hyphens and underscores"))
+fn line_id(typed: &str) -> Result<String, String> {
+    let id = LineId::parse(typed).map(|_| typed.to_owned());
+    id.ok_or_else(|| format!("an _id is {ID_LEN} letters, digits, hyphens and underscores"))
 }
 
 impl DeadLettersArgs {
@@ -110,15 +111,15 @@ pub fn run(args: &DeadLettersArgs, loaded: &Loaded, out: &mut impl Write) -> Res
             .map_err(fail)?;
             write_table(&by_reason, out).map_err(super::cannot_print)
         }
-        DeadLettersCommand::Show { id, .. } => match dead_letter::show(path, id.as_str()).map_err(fail)? {
+        DeadLettersCommand::Show { id, .. } => match dead_letter::show(path, id).map_err(fail)? {
             Some(letter) => {
                 serde_json::to_writer_pretty(&mut *out, &letter).map_err(|error| super::cannot_print(error.into()))?;
                 writeln!(out).map_err(super::cannot_print)
             }
-            None => Err(CliError::AnswerNo(format!("there is no dead letter {}", id.as_str()))),
+            None => Err(CliError::AnswerNo(format!("there is no dead letter {id}"))),
         },
         DeadLettersCommand::Drop { ids, all, .. } => {
-            let ids: BTreeSet<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
+            let ids: BTreeSet<String> = ids.iter().cloned().collect();
             let dropped = dead_letter::drop(path, (!all).then_some(&ids)).map_err(fail)?;
             writeln!(out, "{dropped} dropped").map_err(super::cannot_print)
         }
@@ -126,7 +127,7 @@ pub fn run(args: &DeadLettersArgs, loaded: &Loaded, out: &mut impl Write) -> Res
             loaded.ready()?;
             let elasticsearch = &loaded.config.elasticsearch;
             let client = Client::new(elasticsearch, elasticsearch.auth.resolve()?)?;
-            let ids: BTreeSet<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
+            let ids: BTreeSet<String> = ids.iter().cloned().collect();
             let only = (!ids.is_empty()).then_some(&ids);
             let deadline = elasticsearch.request_timeout.0;
             let replayed = super::runtime()?.block_on(dead_letter::replay(&client, path, only, deadline));

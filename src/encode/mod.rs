@@ -30,6 +30,7 @@ pub use shape::Shapes;
 pub use time::{TimeText, decide_time};
 
 use layout::{From, Leaves, Table};
+use tree::Full;
 use writer::{BLOCK, Fast, Writer};
 
 /// Why a source's documents cannot be laid out as configured.
@@ -246,13 +247,14 @@ impl Layout {
     ) -> usize {
         let mut tree = std::mem::take(&mut doc.tree);
         self.put_over(&mut tree, item, doc);
+        let full = Full { layout: self, tree: &tree, item, doc };
         let mut source = None;
         if Fast::fits(item.line.bytes.len() + doc.scratch.len()) {
             fast.clear();
             write_action(fast, item);
             let start = out.len() + Writer::len(fast);
             write_time(fast, time, item);
-            self.write_tree(fast, &tree, item, doc);
+            full.write(fast);
             if let Some(bytes) = fast.bytes() {
                 out.extend_from_slice(bytes);
                 source = Some(start);
@@ -262,7 +264,7 @@ impl Layout {
             write_action(out, item);
             let source = out.len();
             write_time(out, time, item);
-            self.write_tree(out, &tree, item, doc);
+            full.write(out);
             source
         });
         tree.clear();

@@ -5,7 +5,7 @@ use super::writer::{BLOCK, Writer};
 use super::{Item, Layout};
 use crate::keep::Keep;
 use crate::record::{Document, Tags, Value};
-use crate::tree::{Kept, List, ROOT, Tree, Value as Inner};
+use crate::tree::{Kept, List, ROOT, Text, Tree, Value as Inner};
 
 impl Layout {
     /// Puts the leaves of this layout that `doc` has over `tree`, and what is kept of it, so that it can be written.
@@ -87,29 +87,55 @@ impl Layout {
             }
         }
     }
+}
 
+/// A tree with all that its leaves of other origin are written from.
+pub(super) struct Full<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) tree: &'a Tree,
+    pub(super) item: &'a Item<'a>,
+    pub(super) doc: &'a Document,
+}
+
+impl Full<'_> {
     /// Writes the members of the document, which has begun, and its end.
-    pub(super) fn write_tree<W: Writer>(&self, writer: &mut W, tree: &Tree, item: &Item<'_>, doc: &Document) {
-        for (key, value) in tree.members(ROOT) {
-            writer.short(COMMA, 1);
-            writer.string(tree.text().as_bytes(), key.start as usize, key.end as usize);
-            writer.short(COLON, 1);
-            self.write_value(writer, tree, value, item, doc);
-        }
+    pub(super) fn write<W: Writer>(&self, writer: &mut W) {
+        self.members(writer, ROOT, true, true);
         writer.short(END, 2);
     }
 
-    fn write_value<W: Writer>(&self, writer: &mut W, tree: &Tree, value: Inner, item: &Item<'_>, doc: &Document) {
-        match value {
-            Inner::Text(text) => {
-                writer.string(tree.text().as_bytes(), text.start as usize, text.end as usize);
+    /// Writes what stands in an object or array; `goes_on` if something stands there already.
+    fn members<W: Writer>(&self, writer: &mut W, list: List, has_keys: bool, mut goes_on: bool) {
+        for (key, value) in self.tree.members(list) {
+            if goes_on {
+                writer.short(COMMA, 1);
             }
-            Inner::Object(object) => self.write_members(writer, tree, object, true, item, doc),
-            Inner::Array(array) => self.write_members(writer, tree, array, false, item, doc),
-            Inner::Outer(leaf) => match &self.leaves.at(leaf).content {
+            goes_on = true;
+            if has_keys {
+                self.text(writer, key);
+                writer.short(COLON, 1);
+            }
+            self.value(writer, value);
+        }
+    }
+
+    fn value<W: Writer>(&self, writer: &mut W, value: Inner) {
+        match value {
+            Inner::Text(text) => self.text(writer, text),
+            Inner::Object(object) => {
+                writer.short(OPEN, 1);
+                self.members(writer, object, true, false);
+                writer.short(CLOSE, 1);
+            }
+            Inner::Array(array) => {
+                writer.short(BEGIN, 1);
+                self.members(writer, array, false, false);
+                writer.short(FINISH, 1);
+            }
+            Inner::Outer(leaf) => match &self.layout.leaves.at(leaf).content {
                 Content::Fixed(json) => writer.all(json.as_bytes()),
                 Content::Filled(from) => {
-                    self.write_leaf(writer, item, doc, *from);
+                    self.layout.write_leaf(writer, self.item, self.doc, *from);
                 }
             },
             Inner::Signed(value) => writer.int(value),
@@ -123,29 +149,8 @@ impl Layout {
         }
     }
 
-    fn write_members<W: Writer>(
-        &self,
-        writer: &mut W,
-        tree: &Tree,
-        list: List,
-        is_object: bool,
-        item: &Item<'_>,
-        doc: &Document,
-    ) {
-        let (mut before, end) = if is_object { (OPEN, CLOSE) } else { (BEGIN, FINISH) };
-        if tree.is_empty(list) {
-            writer.short(before, 1);
-        }
-        for (key, value) in tree.members(list) {
-            writer.short(before, 1);
-            before = COMMA;
-            if is_object {
-                writer.string(tree.text().as_bytes(), key.start as usize, key.end as usize);
-                writer.short(COLON, 1);
-            }
-            self.write_value(writer, tree, value, item, doc);
-        }
-        writer.short(end, 1);
+    fn text<W: Writer>(&self, writer: &mut W, text: Text) {
+        writer.string(self.tree.text().as_bytes(), text.start as usize, text.end as usize);
     }
 }
 
